@@ -1,0 +1,382 @@
+"""Scorers: signals in, one number per example out; higher = harder, for every scorer, never configurable."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from dataprune.data.forward import Forward
+from dataprune.data.indexed import IndexedDataset
+from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError
+from dataprune.scoring.scoring_pass import scoring_pass
+from dataprune.scoring.store import OBSERVED, PASS, ScoreStore
+
+
+class Scorer(BaseEstimator, ABC):
+    """One number per example: the higher, the harder or the more informative.
+
+    Attributes
+    ----------
+    scores_ : ndarray of float32, shape (n_examples,)
+        Scores of the fitted rows; NaN = never seen.
+    """
+
+    @abstractmethod
+    def fit(self, dataset: Any, *, model: nn.Module | None = None) -> Self:
+        """Score `dataset` and keep the result in ``scores_``.
+
+        Parameters
+        ----------
+        dataset : map-style data set
+            The full data set.
+        model : nn.Module, optional
+            The model whose view of the data is asked for.
+
+        Returns
+        -------
+        self
+            The scorer.
+        """
+
+    @abstractmethod
+    def transform(self, dataset: Any, *, model: nn.Module | None = None) -> NDArray[np.float32]:
+        """Return the scores of any rows and leave ``scores_`` untouched.
+
+        Parameters
+        ----------
+        dataset : map-style data set
+            Rows to score.
+        model : nn.Module, optional
+            The model whose view of the data is asked for.
+
+        Returns
+        -------
+        ndarray of float32, shape (n,)
+            Scores.
+        """
+
+
+class BatchScorer(Scorer):
+    """A scorer that reads the signals of a training or scoring pass, batch by batch.
+
+    A new one implements `requires` and `score_batch`; everything else stands here.
+
+    Parameters
+    ----------
+    smoothing : {"last", "mean", "ema", "ema_plus_std"}, default="last"
+        How the visits of an example combine over time, see `ScoreStore`.
+    ema_weight : float, default=0.8
+        Weight of the newest value, for the two moving averages.
+    std_bonus : float, default=1.0
+        Standard deviations that ``ema_plus_std`` adds.
+
+    Attributes
+    ----------
+    store_ : ScoreStore
+        The table behind ``scores_``.
+    scores_ : ndarray of float32, shape (n_examples,)
+        Smoothed scores; NaN = never seen.
+    """
+
+    supports_observe: ClassVar[bool] = True
+
+    def __init__(self, *, smoothing: str = "last", ema_weight: float = 0.8, std_bonus: float = 1.0) -> None:
+        self.smoothing = smoothing
+        self.ema_weight = ema_weight
+        self.std_bonus = std_bonus
+
+    @property
+    @abstractmethod
+    def requires(self) -> frozenset[str]:
+        """Names of the signals that `update` needs."""
+
+    @abstractmethod
+    def score_batch(self, **signals: Tensor) -> Tensor:
+        """Score one batch.
+
+        Parameters
+        ----------
+        **signals : Tensor
+            At least those named by `requires`.
+
+        Returns
+        -------
+        Tensor
+            Shape (B,), float32.
+        """
+
+    @property
+    def scores_(self) -> NDArray[np.float32]:
+        """Smoothed scores of all examples; NaN = never seen."""
+        return self._fitted_store().scores
+
+    def _fitted_store(self) -> ScoreStore:
+        if not hasattr(self, "store_"):
+            raise NotFittedError(f"{type(self).__name__} has no scores yet. Call fit(dataset, model=...) first.")
+        return self.store_
+
+    def reset(self, n_examples: int) -> Self:
+        """Forget all scores and make room for a data set.
+
+        Parameters
+        ----------
+        n_examples : int
+            Rows of the full data set.
+
+        Returns
+        -------
+        self
+            The scorer.
+
+        Raises
+        ------
+        InvalidValueError
+            If the smoothing parameters are out of range.
+        """
+        self.store_ = ScoreStore(
+            n_examples, smoothing=self.smoothing, ema_weight=self.ema_weight, std_bonus=self.std_bonus
+        )
+        self.set_epoch(0)
+        return self
+
+    def set_epoch(self, epoch: int, *, source: int = OBSERVED) -> None:
+        """Tell which epoch and pass the next `update` calls belong to.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0.
+        source : int, default=OBSERVED
+            `OBSERVED` for a training pass, `PASS` for a scoring pass.
+        """
+        self.epoch_ = epoch
+        self.source_ = source
+
+    def update(self, index: Tensor, **signals: Tensor) -> Self:
+        """Take in one batch of the training pass; changes no tensor and never waits for the device.
+
+        Parameters
+        ----------
+        index : Tensor
+            Shape (B,), rows of the full data set.
+        **signals : Tensor
+            At least those named by `requires`; others are ignored.
+
+        Returns
+        -------
+        self
+            The scorer.
+
+        Raises
+        ------
+        NotFittedError
+            Before `reset` or `fit`.
+        InvalidValueError
+            If a signal is missing.
+        """
+        store = self._fitted_store()
+        store.update(as_index(index), self._score(signals), epoch=self.epoch_, source=self.source_)
+        return self
+
+    def _score(self, signals: dict[str, Tensor]) -> Tensor:
+        missing = sorted(self.requires - signals.keys())
+        if missing:
+            needs = " and ".join(map(repr, sorted(self.requires)))
+            got = ", ".join(map(repr, sorted(signals))) or "none"
+            raise InvalidValueError(
+                f"{type(self).__name__}.update() needs the signals {needs}, got only {got}. "
+                f"Pass {', '.join(f'{name}=...' for name in missing)} to observe(), or return them from forward."
+            )
+        with torch.no_grad():
+            return self.score_batch(**{name: signals[name].detach() for name in signals})
+
+    def fit(
+        self,
+        dataset: Any,
+        *,
+        model: nn.Module | None = None,
+        forward: Forward | None = None,
+        batch_size: int = 64,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+    ) -> Self:
+        """Score `dataset` with one forward pass of `model`, in eval mode.
+
+        Parameters
+        ----------
+        dataset : map-style data set
+            The full data set.
+        model : nn.Module
+            Its parameters and its training mode stay as they are.
+        forward : callable, optional
+            ``forward(model, batch) -> dict`` of signals; by default `default_forward`, in float32.
+        batch_size : int, default=64
+            Examples in a batch; does not change the scores.
+        collate_fn : callable, optional
+            Makes a batch of a list of examples.
+
+        Returns
+        -------
+        self
+            The scorer.
+
+        Raises
+        ------
+        InvalidTypeError
+            If there is no model, or the data set cannot be indexed.
+        """
+        self.reset(len(IndexedDataset(dataset)))
+        return self.partial_fit(
+            dataset,
+            model=model,
+            forward=forward,
+            batch_size=batch_size,
+            collate_fn=collate_fn,
+        )
+
+    def partial_fit(
+        self,
+        dataset: Any,
+        *,
+        model: nn.Module | None = None,
+        forward: Forward | None = None,
+        batch_size: int = 64,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+    ) -> Self:
+        """Add the view of another checkpoint or seed; ``smoothing="mean"`` gives the average over runs of Paul et al.
+
+        Parameters
+        ----------
+        dataset : map-style data set
+            The data set that was fitted.
+        model : nn.Module
+            Another checkpoint, or the model of another seed.
+        forward : callable, optional
+            ``forward(model, batch) -> dict`` of signals; by default `default_forward`, in float32.
+        batch_size : int, default=64
+            Examples in a batch; does not change the scores.
+        collate_fn : callable, optional
+            Makes a batch of a list of examples.
+
+        Returns
+        -------
+        self
+            The scorer.
+
+        Raises
+        ------
+        InvalidTypeError
+            If there is no model.
+        InvalidValueError
+            If the data set has another length than the fitted one, or a score is NaN.
+        """
+        n_examples = len(IndexedDataset(dataset))
+        if not hasattr(self, "store_"):
+            self.reset(n_examples)
+        if n_examples != self.store_.n_examples:
+            raise InvalidValueError(
+                f"{type(self).__name__} was fitted on {self.store_.n_examples} examples, got {n_examples}. "
+                "Call fit() for other data."
+            )
+        self.set_epoch(self.epoch_, source=PASS)
+        for index, signals in scoring_pass(
+            dataset,
+            self._checked(model),
+            forward=forward,
+            batch_size=batch_size,
+            collate_fn=collate_fn,
+        ):
+            self.update(index, **signals)
+        self.store_.flush()
+        self.set_epoch(self.epoch_ + 1)
+        return self
+
+    def transform(
+        self,
+        dataset: Any,
+        *,
+        model: nn.Module | None = None,
+        forward: Forward | None = None,
+        batch_size: int = 64,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the scores of any rows and leave ``scores_`` untouched.
+
+        Parameters
+        ----------
+        dataset : map-style data set
+            Rows to score.
+        model : nn.Module
+            The model whose view of the rows is asked for.
+        forward : callable, optional
+            ``forward(model, batch) -> dict`` of signals; by default `default_forward`, in float32.
+        batch_size : int, default=64
+            Examples in a batch; does not change the scores.
+        collate_fn : callable, optional
+            Makes a batch of a list of examples.
+
+        Returns
+        -------
+        ndarray of float32, shape (n,)
+            Scores.
+
+        Raises
+        ------
+        InvalidTypeError
+            If there is no model.
+        InvalidValueError
+            If a score is NaN.
+        """
+        from sklearn.base import clone
+
+        fresh: Self = clone(self)
+        fresh.fit(
+            dataset,
+            model=model,
+            forward=forward,
+            batch_size=batch_size,
+            collate_fn=collate_fn,
+        )
+        return fresh.scores_
+
+    def _checked(self, model: nn.Module | None) -> nn.Module:
+        if not isinstance(model, nn.Module):
+            raise InvalidTypeError(
+                f"{type(self).__name__}.fit() needs model=... as a torch.nn.Module, got {type(model).__name__}."
+            )
+        return model
+
+
+def as_index(index: Any) -> Tensor:
+    """Return row numbers as an int64 tensor of one dimension.
+
+    Parameters
+    ----------
+    index : Tensor, ndarray, list or int
+        Row numbers; floats are refused, for they round above 2048 (float16) or 16,777,216 (float32).
+
+    Returns
+    -------
+    Tensor
+        Shape (B,), int64.
+
+    Raises
+    ------
+    InvalidTypeError
+        If the row numbers are no integers.
+
+    Examples
+    --------
+    >>> as_index(torch.tensor(3))
+    tensor([3])
+    """
+    tensor = torch.as_tensor(index)
+    if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
+        raise InvalidTypeError(f"An index must be integers, got {tensor.dtype}. Pass the index that came in the batch.")
+    return tensor.reshape(-1).to(torch.int64)

@@ -1,0 +1,83 @@
+"""What a run follows from; light, for the command line reads its defaults here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that a run follows from; the words are those of the command line.
+
+    Parameters
+    ----------
+    data : str
+        Folder, file or hub name, as `load_data` takes it.
+    model : str
+        Folder or hub name of an encoder.
+    output_dir : str
+        Folder for the results.
+    task : str or None, default=None
+        ``classification`` or ``joint-nlu``; guessed from the columns by default.
+    columns : dict of str to str, default={}
+        Role -> column name, where the guess is wrong.
+    keep_fraction : float, default=0.5
+        Share of the examples kept in pruned epochs; 1 trains on everything.
+    n_epochs : int, default=10
+        Epochs, warm-up included.
+    n_warmup_epochs : int, default=1
+        First epochs on all examples.
+    n_cycle_epochs : int, default=1
+        Epochs on one selection.
+    n_full_final_epochs : int, default=0
+        Last epochs on all examples.
+    scorer : str or None, default=None
+        A key of `SCORERS`; by default the task's error norm.
+    selector : str, default="top-k"
+        A key of `SELECTORS`.
+    refresh : str or float, default="observed"
+        Where scores come from, as in `DynamicPruner`.
+    smoothing : str, default="last"
+        How an example's scores combine over time, as in `ScoreStore`.
+    batch_size : int, default=32
+        Examples in a batch.
+    learning_rate : float, default=5e-5
+        Peak learning rate.
+    lr_schedule : str, default="linear"
+        ``linear``, ``cosine`` or ``constant``.
+    n_accumulation : int, default=1
+        Batches per optimizer update.
+    mixed_precision : str, default="no"
+        ``no`` or ``bf16``.
+    max_length_tokens : int, default=128
+        Longer inputs are cut.
+    seed : int, default=0
+        Seed of weights, orders and selections.
+
+    Examples
+    --------
+    >>> RunConfig(data="atis/", model="encoder/", output_dir="run/").keep_fraction
+    0.5
+    """
+
+    data: str
+    model: str
+    output_dir: str
+    task: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    keep_fraction: float = 0.5
+    n_epochs: int = 10
+    n_warmup_epochs: int = 1
+    n_cycle_epochs: int = 1
+    n_full_final_epochs: int = 0
+    scorer: str | None = None
+    selector: str = "top-k"
+    refresh: str | float = "observed"
+    smoothing: str = "last"
+    batch_size: int = 32
+    learning_rate: float = 5e-5
+    lr_schedule: str = "linear"
+    n_accumulation: int = 1
+    mixed_precision: str = "no"
+    max_length_tokens: int = 128
+    seed: int = 0

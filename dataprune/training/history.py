@@ -1,0 +1,171 @@
+"""What happened, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SECONDS = ("train", "score", "select", "evaluate")
+"""Where the time of an epoch goes; scoring includes the cost of observing."""
+
+
+@dataclass
+class EpochRecord:
+    """One epoch of a run.
+
+    Parameters
+    ----------
+    epoch : int
+        From 0.
+    n_asked : int
+        Examples that the scheduler asked for.
+    n_kept : int
+        Examples trained on; more than asked where accumulation needs whole updates.
+    n_updates : int
+        Optimizer updates made so far in the epoch.
+    n_tokens : int or None
+        Tokens of the kept examples; None where lengths are unknown.
+    n_scored : int
+        Examples that went through a scoring pass.
+    n_tokens_scored : int or None
+        Their tokens.
+    seconds : dict of str to float
+        Wall-clock by ``train``, ``score``, ``select``, ``evaluate``.
+    metrics : dict of str to float
+        From the evaluation at the epoch's end.
+
+    Examples
+    --------
+    >>> EpochRecord(epoch=0, n_asked=50, n_kept=50).n_updates
+    0
+    """
+
+    epoch: int
+    n_asked: int
+    n_kept: int
+    n_updates: int = 0
+    n_tokens: int | None = None
+    n_scored: int = 0
+    n_tokens_scored: int | None = None
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class PruningHistory:
+    """The records of a run, printable as a table.
+
+    Parameters
+    ----------
+    records : list of EpochRecord, optional
+        Records to start from.
+
+    Attributes
+    ----------
+    records : list of EpochRecord
+        One per epoch started.
+
+    Examples
+    --------
+    >>> history = PruningHistory([EpochRecord(epoch=0, n_asked=50, n_kept=50, n_updates=5)])
+    >>> print(history)
+    epoch  asked  kept  updates  train_s  score_s  select_s  evaluate_s
+        0     50    50        5     0.00     0.00      0.00        0.00
+    """
+
+    def __init__(self, records: list[EpochRecord] | None = None) -> None:
+        self.records = [] if records is None else records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, position: int) -> EpochRecord:
+        return self.records[position]
+
+    def __iter__(self) -> Iterator[EpochRecord]:
+        return iter(self.records)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return the records as plain dictionaries.
+
+        Returns
+        -------
+        list of dict
+            What `from_list` takes.
+        """
+        return [asdict(record) for record in self.records]
+
+    @classmethod
+    def from_list(cls, rows: list[dict[str, Any]]) -> PruningHistory:
+        """Rebuild a history.
+
+        Parameters
+        ----------
+        rows : list of dict
+            From `to_list`.
+
+        Returns
+        -------
+        PruningHistory
+            An equal history.
+        """
+        return cls([EpochRecord(**row) for row in rows])
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return one flat dictionary per epoch: counts, ``<what>_s`` seconds, metrics.
+
+        Returns
+        -------
+        list of dict
+            Column name to value.
+        """
+        metrics = list(dict.fromkeys(name for record in self.records for name in record.metrics))
+        has_tokens = any(record.n_tokens is not None for record in self.records)
+        has_passes = any(record.n_scored for record in self.records)
+        return [
+            {
+                "epoch": record.epoch,
+                "asked": record.n_asked,
+                "kept": record.n_kept,
+                "updates": record.n_updates,
+                **({"tokens": record.n_tokens} if has_tokens else {}),
+                **({"scored": record.n_scored} if has_passes else {}),
+                **{f"{what}_s": record.seconds[what] for what in SECONDS},
+                **{name: record.metrics.get(name) for name in metrics},
+            }
+            for record in self.records
+        ]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the table as a data frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per epoch, the columns of `to_rows`.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.to_rows())
+
+    def __str__(self) -> str:
+        rows = self.to_rows()
+        if not rows:
+            return "no epoch yet"
+
+        def text(name: str, value: Any) -> str:
+            if value is None:
+                return "-"
+            if isinstance(value, float):
+                return f"{value:.2f}" if name.endswith("_s") else f"{value:.4f}"
+            return f"{value}"
+
+        table = [list(rows[0]), *([text(name, value) for name, value in row.items()] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in table)
+
+    def __repr__(self) -> str:
+        return f"<PruningHistory of {len(self)} epochs>"

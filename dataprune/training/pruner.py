@@ -1,0 +1,826 @@
+"""DynamicPruner: wires a scorer, a selector and a scheduler into any training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+
+from dataprune.data.batching import example_lengths
+from dataprune.data.counting import count_to_keep, count_updates, round_up_to_updates
+from dataprune.data.files import read_tensors, write_tensors
+from dataprune.data.fingerprint import fingerprint
+from dataprune.data.forward import Forward
+from dataprune.data.indexed import IndexedCollate, IndexedDataset
+from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError, StateError, check_count
+from dataprune.scheduling import Plan, Scheduler
+from dataprune.scoring.base import BatchScorer, as_index
+from dataprune.scoring.scoring_pass import scoring_pass
+from dataprune.scoring.store import PASS, ScoreStore
+from dataprune.selection.base import Selector, take_rows
+from dataprune.training.history import EpochRecord, PruningHistory
+from dataprune.training.sampler import PruningSampler
+
+STATE_VERSION = 1
+SCORING_BATCH_SIZE = 128  # no gradients are kept, so a scoring batch may be larger than a training batch
+
+
+class DynamicPruner(BaseEstimator):
+    """Decide, while a model trains, which examples still matter, and train on those.
+
+    One call (`fit`), or your own loop (`attach`, then `set_epoch`, `weights` and `observe` in it), or
+    `dataprune.integrations.huggingface.PruningTrainer`.
+
+    Parameters
+    ----------
+    scorer : BatchScorer, optional
+        How hard an example is. Not needed by selectors that ignore scores.
+    selector : Selector, optional
+        Which examples to keep, given the scores and a number; by default `TopK`.
+    scheduler : Scheduler, optional
+        How many to keep, and when to choose anew; by default ``CyclicScheduler()``.
+    refresh : {"observed", "full"} or float, default="observed"
+        Where scores come from: the training pass itself (free); a scoring pass over all examples at each selection (the
+        seed paper); or a share in (0, 1): the training pass, and a scoring pass over the share that is stalest.
+    random_state : int, default=0
+        Seed of selections and orders.
+
+    Attributes
+    ----------
+    history_ : PruningHistory
+        One record per epoch: asked, kept, updates, seconds, metrics.
+    plan_ : Plan
+        What the run does, known before it starts.
+    scorer_ : BatchScorer or None
+        The scorer at work; ``scorer_.scores_`` are the current scores.
+    indices_ : ndarray of int64, shape (n_kept,)
+        Rows of the current epoch, sorted.
+    weights_ : ndarray of float32, shape (n_kept,)
+        Their loss weights.
+    n_epochs_kept_ : ndarray of int32, shape (n_examples,)
+        Epochs that each example was trained in.
+    epoch_ : int
+        Current epoch; -1 before the first.
+
+    Notes
+    -----
+    Scores of the training pass are taken in train mode (dropout is active) and at the model's state of that moment; a
+    pruned example keeps its old score until it is seen again. ``refresh="full"`` removes both at the price of one
+    forward pass per selection, a share in between limits how old a score can get.
+
+    References
+    ----------
+    Attendu and Corbeil 2023, *NLU on Data Diets*, arXiv 2306.03208.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from dataprune import EL2N, CyclicScheduler, DynamicPruner, TopK
+    >>> data = [(torch.tensor([float(i % 2), 1.0]), i % 2) for i in range(40)]
+    >>> pruner = DynamicPruner(EL2N(), TopK(), CyclicScheduler(keep_fraction=0.5))
+    >>> pruner = pruner.fit(data, model=torch.nn.Linear(2, 2), n_epochs=3, batch_size=10)
+    >>> [record.n_kept for record in pruner.history_]
+    [40, 20, 20]
+    """
+
+    def __init__(
+        self,
+        scorer: BatchScorer | None = None,
+        selector: Selector | None = None,
+        scheduler: Scheduler | None = None,
+        *,
+        refresh: str | float = "observed",
+        random_state: int = 0,
+    ) -> None:
+        self.scorer = scorer
+        self.selector = selector
+        self.scheduler = scheduler
+        self.refresh = refresh
+        self.random_state = random_state
+
+    # ------------------------------------------------------------------ before the run
+
+    def attach(
+        self,
+        loader: DataLoader[Any],
+        *,
+        n_epochs: int,
+        n_accumulation: int = 1,
+        model: nn.Module | None = None,
+        forward: Forward | None = None,
+        scores: ScoreStore | None = None,
+        group_by_length: bool = False,
+        whole_updates: bool = False,
+    ) -> DataLoader[Any]:
+        """Return a loader of the same data and batches that visits what the pruner selects.
+
+        Call `set_epoch` at each epoch's start, `weights` for the loss, and `observe` after each forward pass.
+
+        Parameters
+        ----------
+        loader : DataLoader
+            The loader over the full data set; workers, collate function and pinning are taken over.
+        n_epochs : int
+            Length of the run.
+        n_accumulation : int, default=1
+            Batches per optimizer update.
+        model : nn.Module, optional
+            The model in training; needed when `refresh` makes scoring passes.
+        forward : callable, optional
+            ``forward(model, batch) -> dict`` of signals for scoring passes; by default `default_forward`.
+        scores : ScoreStore, optional
+            Scores to start from, of the same data; a warm-up is not needed then.
+        group_by_length : bool, default=False
+            Shuffle so that batches hold examples of like length, where lengths are known.
+        whole_updates : bool, default=False
+            Raise the number kept until its batches fill whole updates (`PruningTrainer` needs it).
+
+        Returns
+        -------
+        DataLoader
+            Yields ``Indexed(index, batch)``.
+
+        Raises
+        ------
+        InvalidTypeError
+            If a part is of the wrong kind, or the loader's data is a stream.
+        InvalidValueError
+            If parameters do not go together, or the loader has a sampler of its own.
+        """
+        self._check_parts(model=model, scores=scores)
+        dataset = IndexedDataset(loader.dataset)
+        n_examples, batch_size = len(dataset), _checked_batch_size(loader)
+        if n_examples == 0:
+            raise InvalidValueError("DynamicPruner.attach() needs a data set with examples, got an empty one.")
+        self.n_examples_, self.n_epochs_ = n_examples, check_count("DynamicPruner", "n_epochs", n_epochs, minimum=1)
+        self.n_accumulation_ = check_count("DynamicPruner", "n_accumulation", n_accumulation, minimum=1)
+        self.batch_size_, self.whole_updates_, self.drop_last_ = batch_size, whole_updates, loader.drop_last
+        self.selector_: Selector = clone(self._selector)
+        self.scheduler_: Scheduler = clone(self._scheduler)
+        self.scorer_: BatchScorer | None = None if self.scorer is None else clone(self.scorer).reset(n_examples)
+        self.plan_: Plan = self.scheduler_.plan(
+            n_examples,
+            n_epochs,
+            batch_size,
+            n_accumulation=n_accumulation,
+            drop_last=loader.drop_last,
+            whole_updates=whole_updates,
+            refresh=self.refresh if self.scorer is not None else "observed",
+        )
+        if scores is not None and self.scorer_ is not None:
+            self.scorer_.store_.load_state_dict(scores.state_dict())
+        elif self.plan_.reselects[0] and self.refresh == "observed" and self._selector.uses_scores:
+            raise InvalidValueError(
+                f"{type(self._scheduler).__name__}.n_warmup_epochs must be at least 1 when nothing is scored yet, "
+                "got 0. Add a warm-up epoch, pass scores=..., or use refresh='full'."
+            )
+        self.history_ = PruningHistory()
+        self.indices_: NDArray[np.int64] = np.arange(n_examples)
+        self.weights_: NDArray[np.float32] = np.ones(n_examples, np.float32)
+        self.n_epochs_kept_: NDArray[np.int32] = np.zeros(n_examples, np.int32)
+        self.epoch_ = -1
+        self.n_observed_batches_ = 0
+        self.lengths_ = example_lengths(loader.dataset)
+        self.fingerprint_ = fingerprint(loader.dataset)
+        self.sampler_ = PruningSampler(
+            n_examples,
+            shuffle=_shuffles(loader),
+            random_state=self.random_state,
+            lengths=self.lengths_ if group_by_length else None,
+            batch_size=batch_size,
+            on_epoch=self.set_epoch,
+        )
+        self._scoring_pass = partial(
+            scoring_pass,
+            loader.dataset,
+            cast("nn.Module", model),  # None only where no pass is made
+            forward=forward,
+            batch_size=max(batch_size, SCORING_BATCH_SIZE),
+            collate_fn=loader.collate_fn,
+            n_workers=loader.num_workers,
+        )
+        self._weight_table: Tensor | None = None
+        self._generator = torch.Generator()  # without its own, every iter(loader) draws from the global random state
+        self._clock = time.perf_counter()
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=self.sampler_,
+            collate_fn=IndexedCollate(loader.collate_fn),
+            num_workers=loader.num_workers,
+            pin_memory=loader.pin_memory,
+            drop_last=loader.drop_last,
+            timeout=loader.timeout,
+            worker_init_fn=loader.worker_init_fn,
+            multiprocessing_context=loader.multiprocessing_context,
+            prefetch_factor=loader.prefetch_factor,
+            persistent_workers=loader.persistent_workers,
+            generator=self._generator,
+        )
+
+    @property
+    def _selector(self) -> Selector:
+        from dataprune.selection.ranked import TopK
+
+        return TopK() if self.selector is None else self.selector
+
+    @property
+    def _scheduler(self) -> Scheduler:
+        from dataprune.scheduling import CyclicScheduler
+
+        return CyclicScheduler() if self.scheduler is None else self.scheduler
+
+    def _check_parts(self, *, model: nn.Module | None, scores: ScoreStore | None) -> None:
+        kinds = {"scorer": (self.scorer, BatchScorer), "selector": (self.selector, Selector)}
+        for name, (part, kind) in {**kinds, "scheduler": (self.scheduler, Scheduler)}.items():
+            if part is not None and not isinstance(part, kind):
+                raise InvalidTypeError(f"DynamicPruner.{name} must be a {kind.__name__}, got {part!r}.")
+        self._scheduler.check()
+        check_count("DynamicPruner", "random_state", self.random_state)
+        is_share = isinstance(self.refresh, float) and 0.0 < self.refresh < 1.0
+        if not is_share and self.refresh not in {"observed", "full"}:
+            raise InvalidValueError(
+                f"DynamicPruner.refresh must be 'observed', 'full' or a share in (0, 1), got {self.refresh!r}."
+            )
+        for name, default in (("keep_fraction", 1.0), ("random_state", None)):
+            value = getattr(self._selector, name)
+            if value != default:
+                raise InvalidValueError(
+                    f"{type(self._selector).__name__}.{name} must be left out inside a DynamicPruner, got {value!r}. "
+                    + ("Set it on the scheduler." if name == "keep_fraction" else "Set it on the pruner.")
+                )
+        if self.scorer is None:
+            if self._selector.uses_scores:
+                raise InvalidValueError(
+                    f"DynamicPruner.scorer must be given for {type(self._selector).__name__}, got None. "
+                    "Pass a scorer such as EL2N(), or select with RandomK()."
+                )
+            if scores is not None:
+                raise InvalidValueError("DynamicPruner.scorer must be given to go on from scores=..., got None.")
+            return
+        if self.refresh == "observed" and not self.scorer.supports_observe:
+            raise InvalidValueError(
+                f"DynamicPruner.refresh must be 'full' for {type(self.scorer).__name__}, got 'observed'. "
+                "Its score cannot be read off a training pass."
+            )
+        if self.refresh != "observed" and model is None:
+            raise InvalidValueError(f"DynamicPruner.attach() needs model=... with refresh={self.refresh!r}, got None.")
+
+    # ------------------------------------------------------------------ during the run
+
+    def set_epoch(self, epoch: int) -> None:
+        """Start an epoch: choose its examples, where the scheduler says so.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0; the current one again changes nothing.
+
+        Raises
+        ------
+        NotFittedError
+            Before `attach`.
+        InvalidValueError
+            If the epoch lies before the current one or behind the last, no example was observed in the last epoch, or
+            a score is NaN.
+        """
+        self._check_attached()
+        if epoch == self.epoch_:
+            return
+        if not self.epoch_ < epoch < self.n_epochs_:
+            raise InvalidValueError(
+                f"DynamicPruner.epoch must be in [{self.epoch_}, {self.n_epochs_}), got {epoch}. "
+                "Epochs do not go back; attach() starts a new run."
+            )
+        if self.epoch_ >= 0 and self.n_observed_batches_ == 0:
+            raise InvalidValueError(
+                f"Epoch {epoch} started but no example was observed in epoch {self.epoch_}. "
+                "Call pruner.observe(index, logits=..., labels=...) after each forward pass."
+            )
+        self._stop_clock()
+        scores = self._scores()  # raises for a NaN score, before anything changes
+        decision = self.scheduler_.decide(epoch, self.n_epochs_, scores=scores, history=self.history_)
+        n_asked = count_to_keep(self.n_examples_, decision.keep_fraction)
+        n_keep = n_asked
+        if self.whole_updates_:
+            n_keep = round_up_to_updates(n_asked, self.n_examples_, self.batch_size_, self.n_accumulation_)
+        record = EpochRecord(epoch=epoch, n_asked=n_asked, n_kept=n_keep)
+        if self.scorer_ is not None:
+            self.scorer_.set_epoch(epoch)
+        if n_keep == self.n_examples_:
+            self.indices_, self.weights_ = np.arange(n_keep), np.ones(n_keep, np.float32)
+        elif decision.reselect or n_keep != len(self.indices_):
+            if self.scorer_ is not None and self.refresh != "observed":
+                scores = self._refresh_scores(epoch, record)
+            start = time.perf_counter()
+            chosen = self.selector_.set_params(random_state=[self.random_state, epoch]).fit(scores, n_keep=n_keep)
+            self.indices_, self.weights_ = chosen.indices_, chosen.weights_
+            record.seconds["select"] = time.perf_counter() - start
+        self.n_epochs_kept_[self.indices_] += 1
+        self._begin(epoch, n_observed_batches=0)
+        if self.lengths_ is not None:
+            record.n_tokens = int(self.lengths_[self.indices_].sum())
+        self.history_.records.append(record)
+        self._clock = time.perf_counter()
+
+    def _begin(self, epoch: int, *, n_observed_batches: int) -> None:
+        self.epoch_, self.n_observed_batches_, self._weight_table = epoch, n_observed_batches, None
+        self._generator.manual_seed(int(np.random.default_rng([self.random_state, epoch, 2]).integers(2**63)))
+        self.sampler_.select(epoch, self.indices_, n_skipped_batches=n_observed_batches)
+
+    def _scores(self) -> NDArray[np.float32]:
+        if self.scorer_ is None:
+            return np.zeros(self.n_examples_, np.float32)
+        return self.scorer_.scores_
+
+    def _refresh_scores(self, epoch: int, record: EpochRecord) -> NDArray[np.float32]:
+        assert self.scorer_ is not None  # noqa: S101 - for the type checker
+        start = time.perf_counter()
+        rows = np.arange(self.n_examples_)
+        store = self.scorer_.store_
+        if isinstance(self.refresh, float):
+            n_stale = count_to_keep(self.n_examples_, self.refresh)
+            rows = np.sort(np.argsort(store.last_epoch, kind="stable")[:n_stale])
+        self.scorer_.set_epoch(epoch, source=PASS)
+        for index, signals in self._scoring_pass(indices=rows):
+            self.scorer_.update(index, **signals)
+        self.scorer_.set_epoch(epoch)
+        record.n_scored = len(rows)
+        if self.lengths_ is not None:
+            record.n_tokens_scored = int(self.lengths_[rows].sum())
+        scores = self.scorer_.scores_
+        record.seconds["score"] += time.perf_counter() - start
+        return scores
+
+    def observe(self, index: Tensor, **signals: Tensor) -> None:
+        """Take in the signals of one training batch; free scores, and the pruner's only clock.
+
+        Call it once per batch, in every `refresh` mode. Changes no gradient, no tensor and no random state, and never
+        waits for the device.
+
+        Parameters
+        ----------
+        index : Tensor
+            Shape (B,), as it came with the batch.
+        **signals : Tensor
+            What the scorer requires, such as ``logits`` (B, C) and ``labels`` (B,).
+
+        Raises
+        ------
+        NotFittedError
+            Before `set_epoch`.
+        InvalidValueError
+            If a signal is missing.
+        """
+        self._check_started()
+        start = time.perf_counter()
+        if self.scorer_ is not None and self.refresh != "full":
+            self.scorer_.update(index, **signals)
+        self.n_observed_batches_ += 1
+        record = self.history_[-1]
+        record.n_updates = -(-self.n_observed_batches_ // self.n_accumulation_)
+        spent = time.perf_counter() - start
+        record.seconds["score"] += spent
+        record.seconds["train"] -= spent  # it lies inside the training time
+
+    def weights(self, index: Tensor) -> Tensor:
+        """Return the loss weights of a batch; 1 for every selector that does not reweigh.
+
+        Parameters
+        ----------
+        index : Tensor
+            Shape (B,), as it came with the batch.
+
+        Returns
+        -------
+        Tensor
+            Shape (B,), float32, on the device of `index`.
+
+        Raises
+        ------
+        NotFittedError
+            Before `set_epoch`.
+        """
+        self._check_started()
+        index = as_index(index)
+        if self.has_unit_weights:
+            return torch.ones(len(index), device=index.device)
+        if self._weight_table is None or self._weight_table.device != index.device:
+            table = torch.zeros(self.n_examples_)
+            table[torch.from_numpy(self.indices_)] = torch.from_numpy(self.weights_)
+            self._weight_table = table.to(index.device)
+        return self._weight_table[index]
+
+    @property
+    def has_unit_weights(self) -> bool:
+        """Whether every loss weight of the current epoch is 1."""
+        return bool((self.weights_ == 1.0).all())
+
+    def progress(self) -> float:
+        """Return the share of the planned optimizer updates that are done, for learning-rate schedules.
+
+        Returns
+        -------
+        float
+            In [0, 1].
+
+        Raises
+        ------
+        NotFittedError
+            Before `attach`.
+        """
+        self._check_attached()
+        done = sum(record.n_updates for record in self.history_)
+        return min(1.0, done / self.plan_.n_updates) if self.plan_.n_updates else 1.0
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of the current epoch, those before a resume included."""
+        self._check_started()
+        return count_updates(len(self.indices_), self.batch_size_, drop_last=self.drop_last_)
+
+    def log_evaluation(self, metrics: Mapping[str, float], *, seconds: float = 0.0) -> None:
+        """Note the evaluation of the current epoch in the history.
+
+        Parameters
+        ----------
+        metrics : mapping of str to float
+            Name to value.
+        seconds : float, default=0.0
+            Wall-clock of the evaluation.
+
+        Raises
+        ------
+        NotFittedError
+            Before `set_epoch`.
+        """
+        self._check_started()
+        self._stop_clock()
+        record = self.history_[-1]
+        record.metrics |= {name: float(value) for name, value in metrics.items()}
+        record.seconds["evaluate"] += seconds
+        record.seconds["train"] -= seconds
+
+    def close(self) -> None:
+        """End the run's last epoch: stop its clock and check its scores.
+
+        Raises
+        ------
+        NotFittedError
+            Before `set_epoch`.
+        InvalidValueError
+            If a score of the last epoch is NaN.
+        """
+        self._check_started()
+        self._stop_clock()
+        self._scores()
+
+    def _stop_clock(self) -> None:
+        now = time.perf_counter()
+        if self.history_.records and self.epoch_ >= 0:
+            self.history_[-1].seconds["train"] += now - self._clock
+        self._clock = now
+
+    def export(self, dataset: Any) -> Any:
+        """Return the rows of `dataset` that are selected now.
+
+        Parameters
+        ----------
+        dataset : datasets.Dataset, torch Dataset, ndarray, DataFrame or list
+            Rows in the order of the attached data set.
+
+        Returns
+        -------
+        same kind as `dataset`
+            The kept rows.
+
+        Raises
+        ------
+        NotFittedError
+            Before `attach`.
+        InvalidValueError
+            If `dataset` has another length.
+        """
+        self._check_attached()
+        if len(dataset) != self.n_examples_:
+            raise InvalidValueError(
+                f"DynamicPruner.export() needs the {self.n_examples_} examples that were attached, got {len(dataset)}."
+            )
+        return take_rows(dataset, self.indices_)
+
+    # ------------------------------------------------------------------ save and resume
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a later `load_state_dict` needs to go on: arrays, numbers, strings, lists and dictionaries.
+
+        Returns
+        -------
+        dict
+            Copies; the position is the number of batches observed in the current epoch.
+
+        Raises
+        ------
+        NotFittedError
+            Before `attach`.
+        """
+        self._check_attached()
+        self._stop_clock()
+        return {
+            "version": STATE_VERSION,
+            "epoch": self.epoch_,
+            "n_epochs": self.n_epochs_,
+            "n_observed_batches": self.n_observed_batches_,
+            "indices": self.indices_.copy(),
+            "weights": self.weights_.copy(),
+            "n_epochs_kept": self.n_epochs_kept_.copy(),
+            "store": None if self.scorer_ is None else self.scorer_.store_.state_dict(),
+            "parts": self._describe_parts(),
+            "history": self.history_.to_list(),
+            "n_examples": self.n_examples_,
+            "fingerprint": self.fingerprint_,
+        }
+
+    def _describe_parts(self) -> dict[str, str]:
+        parts = {"scorer": self.scorer, "selector": self._selector, "scheduler": self._scheduler}
+        described = {name: repr(part) for name, part in parts.items()}
+        sizes = {"batch_size": self.batch_size_, "n_accumulation": self.n_accumulation_}
+        return {
+            **described,
+            "refresh": repr(self.refresh),
+            "random_state": repr(self.random_state),
+            **{name: repr(size) for name, size in sizes.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken; call `attach` with the same data first.
+
+        Parameters
+        ----------
+        state : mapping
+            From `state_dict`.
+
+        Raises
+        ------
+        NotFittedError
+            Before `attach`.
+        StateError
+            If keys are missing, or the state belongs to other data or another configuration.
+        """
+        self._check_attached()
+        missing = sorted(_STATE_KEYS - set(state))
+        if missing:
+            raise StateError(f"A DynamicPruner's state must have all of its keys, this one lacks {', '.join(missing)}.")
+        if state["version"] != STATE_VERSION:
+            raise StateError(f"This state has version {state['version']}, this dataprune reads {STATE_VERSION}.")
+        if state["n_examples"] != self.n_examples_:
+            raise StateError(
+                f"This state was saved for {state['n_examples']} examples, but the attached dataset has "
+                f"{self.n_examples_}."
+            )
+        if state["fingerprint"] != self.fingerprint_:
+            raise StateError(
+                f"This state was saved for other data: its {self.n_examples_} examples differ from the attached ones. "
+                "Resume with the data set of the first run, in the same order."
+            )
+        ours = {**self._describe_parts(), "n_epochs": repr(self.n_epochs_)}
+        for name, saved in {**state["parts"], "n_epochs": repr(state["n_epochs"])}.items():
+            if saved != ours.get(name):
+                raise StateError(f"This state was saved with {name}={saved}, but this run has {ours.get(name)}.")
+        if self.scorer_ is not None:
+            self.scorer_.store_.load_state_dict(state["store"])
+            self.scorer_.set_epoch(state["epoch"])
+        self.indices_ = np.asarray(state["indices"], np.int64).copy()
+        self.weights_ = np.asarray(state["weights"], np.float32).copy()
+        self.n_epochs_kept_ = np.asarray(state["n_epochs_kept"], np.int32).copy()
+        self.history_ = PruningHistory.from_list(state["history"])
+        if state["epoch"] >= 0:
+            self._begin(state["epoch"], n_observed_batches=state["n_observed_batches"])
+        self._clock = time.perf_counter()
+
+    def save(self, path: str | Path) -> None:
+        """Write the state to one safetensors file, atomically.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; its folder must exist.
+
+        Raises
+        ------
+        NotFittedError
+            Before `attach`.
+        """
+        state = self.state_dict()
+        store = state.pop("store")
+        arrays = {name: state.pop(name) for name in ("indices", "weights", "n_epochs_kept")}
+        if store is not None:
+            arrays |= {f"store.{name}": store.pop(name) for name in list(store) if isinstance(store[name], np.ndarray)}
+        write_tensors(path, arrays, {**state, "store": store})
+
+    def load(self, path: str | Path) -> Self:
+        """Go on from a file that `save` wrote; nothing is unpickled.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        self
+            The pruner.
+
+        Raises
+        ------
+        NotFittedError
+            Before `attach`.
+        StateError
+            If the file is missing or damaged, or belongs to other data or another configuration.
+        """
+        arrays, state = read_tensors(path)
+        prefix = "store."
+        if state.get("store") is not None:
+            state["store"] |= {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        self.load_state_dict({**state, **{n: a for n, a in arrays.items() if not n.startswith(prefix)}})
+        return self
+
+    # ------------------------------------------------------------------ the ready-made loop
+
+    def fit(
+        self,
+        dataset: Any,
+        *,
+        model: nn.Module,
+        n_epochs: int,
+        batch_size: int = 32,
+        forward: Forward | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        learning_rate: float = 5e-5,
+        lr_schedule: str | Callable[[float], float] = "linear",
+        n_accumulation: int = 1,
+        max_grad_norm: float | None = 1.0,
+        mixed_precision: str = "no",
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        n_workers: int = 0,
+        group_by_length: bool = True,
+        eval_dataset: Any = None,
+        metrics: Callable[..., Mapping[str, float]] | None = None,
+        best_metric: str | None = None,
+        callbacks: Sequence[Callable[[DynamicPruner], object]] = (),
+        scores: ScoreStore | None = None,
+        checkpoint_dir: str | Path | None = None,
+        resume: bool = False,
+        progress: bool = False,
+    ) -> Self:
+        """Train `model` on what the pruner selects: a whole run in one call.
+
+        Parameters
+        ----------
+        dataset : map-style data set
+            The full train set; batches are made by `collate_fn`.
+        model : nn.Module
+            Trained in place, on the device that Accelerate finds.
+        n_epochs : int
+            Epochs, warm-up included.
+        batch_size : int, default=32
+            Examples in a batch.
+        forward : callable, optional
+            ``forward(model, batch) -> dict`` with ``loss`` (B,) and the scorer's signals; by default `default_forward`.
+        optimizer : torch.optim.Optimizer, optional
+            Over the model's parameters; by default fused AdamW at `learning_rate`.
+        learning_rate : float, default=5e-5
+            Peak learning rate of the default optimizer.
+        lr_schedule : {"linear", "cosine", "constant"} or callable, default="linear"
+            Factor on the learning rate, from 1 down to its target over the planned updates; a callable maps progress in
+            [0, 1] to the factor.
+        n_accumulation : int, default=1
+            Batches per optimizer update; the rest of an epoch makes an update of its own.
+        max_grad_norm : float or None, default=1.0
+            Gradients are clipped to this norm; None leaves them.
+        mixed_precision : {"no", "bf16"}, default="no"
+            Precision of training, scoring and evaluation.
+        collate_fn : callable, optional
+            Makes a batch of a list of examples; by default torch's.
+        n_workers : int, default=0
+            Loader processes.
+        group_by_length : bool, default=True
+            Batches of examples of like length, where lengths are known.
+        eval_dataset : map-style data set, optional
+            Evaluated after each epoch; the best epoch's weights are put back at the end.
+        metrics : callable, optional
+            Maps an iterable of signals, one per batch, to named values; by default accuracy and loss.
+        best_metric : str, optional
+            What "best" means; by default the first metric. ``loss`` is minimised, any other maximised.
+        callbacks : sequence of callable, default=()
+            Called with the pruner after each epoch.
+        scores : ScoreStore, optional
+            Scores to start from, of the same data.
+        checkpoint_dir : str or Path, optional
+            A checkpoint is written here after each epoch and at Ctrl-C.
+        resume : bool, default=False
+            Go on from the newest whole checkpoint, if there is one.
+        progress : bool, default=False
+            Show a progress bar on standard error.
+
+        Returns
+        -------
+        self
+            The pruner; ``history_`` tells what happened.
+
+        Raises
+        ------
+        InvalidTypeError
+            If an argument is of the wrong kind.
+        InvalidValueError
+            If an argument is out of range, or a loss or gradient is not finite; the weights are then those before it.
+        StateError
+            If a checkpoint belongs to other data or another configuration.
+        TrainingInterrupted
+            At Ctrl-C, after the state was saved.
+        """
+        from dataprune.training.loop import train
+
+        train(
+            self,
+            dataset,
+            model=model,
+            n_epochs=n_epochs,
+            batch_size=batch_size,
+            forward=forward,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            lr_schedule=lr_schedule,
+            n_accumulation=n_accumulation,
+            max_grad_norm=max_grad_norm,
+            mixed_precision=mixed_precision,
+            collate_fn=collate_fn,
+            n_workers=n_workers,
+            group_by_length=group_by_length,
+            eval_dataset=eval_dataset,
+            metrics=metrics,
+            best_metric=best_metric,
+            callbacks=callbacks,
+            scores=scores,
+            checkpoint_dir=checkpoint_dir,
+            resume=resume,
+            progress=progress,
+        )
+        return self
+
+    def _check_attached(self) -> None:
+        if not hasattr(self, "sampler_"):
+            raise NotFittedError("DynamicPruner is not attached yet. Call attach(loader, n_epochs=...) or fit() first.")
+
+    def _check_started(self) -> None:
+        self._check_attached()
+        if self.epoch_ < 0:
+            raise NotFittedError("No epoch has started yet. Call pruner.set_epoch(0) before the first batch.")
+
+
+_STATE_KEYS = {
+    "version",
+    "epoch",
+    "n_epochs",
+    "n_observed_batches",
+    "indices",
+    "weights",
+    "n_epochs_kept",
+    "store",
+    "parts",
+    "history",
+    "n_examples",
+    "fingerprint",
+}
+
+
+def _checked_batch_size(loader: DataLoader[Any]) -> int:
+    if not isinstance(loader, DataLoader):
+        raise InvalidTypeError(f"DynamicPruner.attach() needs a torch DataLoader, got {type(loader).__name__}.")
+    if loader.batch_size is None:
+        raise InvalidValueError(
+            "DynamicPruner.attach() needs a DataLoader with batch_size=..., got one with a batch_sampler or none. "
+            "Make the loader with batch_size and shuffle; group_by_length=True batches by length."
+        )
+    return loader.batch_size
+
+
+def _shuffles(loader: DataLoader[Any]) -> bool:
+    sampler = loader.sampler
+    # Exact types: a subclass (distributed, weighted) chooses rows by rules that pruning would silently replace.
+    if type(sampler) is SequentialSampler:
+        return False
+    if type(sampler) is RandomSampler and not sampler.replacement and len(sampler) == len(loader.dataset):  # type: ignore[arg-type]
+        return True
+    raise InvalidValueError(
+        f"DynamicPruner.attach() needs a DataLoader made with shuffle=True or shuffle=False, got the sampler "
+        f"{type(sampler).__name__}. Leave sampler=... out: the pruner chooses the rows."
+    )

@@ -1,0 +1,265 @@
+"""One whole run, from files to files: what ``dataprune train`` does."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dataprune.data.files import naming_what_failed, read_json, write_atomically, write_json
+from dataprune.data.forward import default_forward, with_precision
+from dataprune.data.loading import load_data
+from dataprune.data.tasks import TASKS, Task, guess_task
+from dataprune.errors import StateError, check_choice
+from dataprune.models import build_model, load_tokenizer
+from dataprune.scheduling import CyclicScheduler
+from dataprune.scoring.base import BatchScorer
+from dataprune.scoring.error_norm import EL2N, JointEL2N
+from dataprune.scoring.uncertainty import Loss
+from dataprune.selection.base import Selector
+from dataprune.selection.random import RandomK, WeightedK
+from dataprune.selection.ranked import TopK
+from dataprune.training.config import RunConfig
+from dataprune.training.evaluation import evaluate
+from dataprune.training.history import SECONDS
+from dataprune.training.pruner import DynamicPruner
+
+if TYPE_CHECKING:
+    import datasets
+
+logger = logging.getLogger("dataprune")
+
+SCORERS: dict[str, type[BatchScorer]] = {"el2n": EL2N, "joint-el2n": JointEL2N, "loss": Loss}
+"""Names of scorers on the command line."""
+
+SELECTORS: dict[str, type[Selector]] = {"top-k": TopK, "weighted-k": WeightedK, "random-k": RandomK}
+"""Names of selectors on the command line."""
+
+PACKAGES = ("dataprune", "torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
+CONFIG, CHECKPOINTS, RUN = "config.json", "checkpoints", "run.json"
+
+
+def make_pruner(config: RunConfig, task: Task) -> DynamicPruner:
+    """Compose the pruner that a configuration describes.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The configuration.
+    task : Task
+        Decides the default scorer.
+
+    Returns
+    -------
+    DynamicPruner
+        Not attached yet.
+
+    Raises
+    ------
+    InvalidValueError
+        If a name is unknown.
+
+    Examples
+    --------
+    >>> from dataprune.data.tasks import ClassificationTask
+    >>> make_pruner(RunConfig(data="", model="", output_dir="", selector="random-k"), ClassificationTask())
+    DynamicPruner(scorer=EL2N(), selector=RandomK(), scheduler=CyclicScheduler())
+    """
+    default = "joint-el2n" if len(task.heads) > 1 else "el2n"
+    scorer = default if config.scorer is None else check_choice("train", "scorer", config.scorer, SCORERS)
+    return DynamicPruner(
+        SCORERS[scorer](smoothing=config.smoothing),
+        SELECTORS[check_choice("train", "selector", config.selector, SELECTORS)](),
+        CyclicScheduler(
+            keep_fraction=config.keep_fraction,
+            n_warmup_epochs=config.n_warmup_epochs,
+            n_cycle_epochs=config.n_cycle_epochs,
+            n_full_final_epochs=config.n_full_final_epochs,
+        ),
+        refresh=config.refresh,
+        random_state=config.seed,
+    )
+
+
+def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> dict[str, Any]:
+    """Load data and model, train with pruning, evaluate, and write everything to ``config.output_dir``.
+
+    Writes ``model/`` (weights, tokenizer and the task's label maps), ``history.csv``, ``scores.safetensors``,
+    ``kept.parquet`` (index, source_row, score, epochs trained on, kept at the end) and, last, ``run.json``.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The configuration.
+    resume : bool, default=False
+        Go on from the newest checkpoint of an unfinished run in the same folder.
+    progress : bool, default=False
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    dict
+        What ``run.json`` holds: metrics, seconds, counts, configuration, versions, notes.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be used.
+    InvalidValueError
+        If a setting is out of range.
+    StateError
+        If the folder holds a finished run, or an unfinished one of another configuration.
+    TrainingInterrupted
+        At Ctrl-C, after the state was saved.
+    """
+    started = time.perf_counter()
+    output_dir = Path(config.output_dir)
+    _claim(output_dir, config, resume=resume)
+    data = load_data(config.data, columns=config.columns or None, random_state=config.seed)
+    task_name = guess_task(data.columns) if config.task is None else check_choice("train", "task", config.task, TASKS)
+    task = TASKS[task_name](columns=data.columns, max_length_tokens=config.max_length_tokens).fit(data.splits["train"])
+    pruner = make_pruner(config, task)
+    tokenizer = load_tokenizer(config.model)
+    splits = {name: task.encode(split, tokenizer) for name, split in data.splits.items()}
+    notes = [*data.notes, *task.unseen_report(), *task.cut_report()]
+    torch.manual_seed(config.seed)  # weights of new heads, dropout
+    model = build_model(task, config.model)
+    collator = task.collator(tokenizer)
+    checkpoint_dir = output_dir / CHECKPOINTS
+    pruner.fit(
+        splits["train"],
+        model=model,
+        n_epochs=config.n_epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        lr_schedule=config.lr_schedule,
+        n_accumulation=config.n_accumulation,
+        mixed_precision=config.mixed_precision,
+        collate_fn=collator,
+        eval_dataset=splits["valid"],
+        metrics=task.metrics,
+        best_metric=task.main_metric,
+        checkpoint_dir=checkpoint_dir,
+        resume=resume,
+        progress=progress,
+    )
+    best = max(pruner.history_, key=lambda record: record.metrics[task.main_metric])  # the first of equals, as in fit
+    metrics = {"valid": best.metrics}
+    seconds = {what: sum(record.seconds[what] for record in pruner.history_) for what in SECONDS}
+    if "test" in splits:
+        start = time.perf_counter()
+        metrics["test"] = evaluate(
+            splits["test"],
+            model,
+            forward=with_precision(default_forward, config.mixed_precision),
+            metrics=task.metrics,
+            collate_fn=collator,
+        )
+        seconds["evaluate"] += time.perf_counter() - start
+    _write_results(output_dir, pruner, splits["train"], task=task, model=model, tokenizer=tokenizer)
+    summary = _summary(config, pruner, metrics, seconds, notes, started=started, best_epoch=best.epoch)
+    write_json(output_dir / RUN, summary)
+    shutil.rmtree(checkpoint_dir)
+    return summary
+
+
+def _claim(output_dir: Path, config: RunConfig, *, resume: bool) -> None:
+    """Make the folder this run's own, before any work is done."""
+    if (output_dir / RUN).exists():
+        raise StateError(f"The folder {output_dir} already holds a finished run. Choose another --output-dir.")
+    ours = asdict(config)
+    if (output_dir / CONFIG).exists():
+        theirs = read_json(output_dir / CONFIG)
+        has_checkpoint = any((output_dir / CHECKPOINTS).glob("checkpoint-*"))
+        if has_checkpoint and not resume:
+            raise StateError(
+                f"The folder {output_dir} holds an unfinished run. Go on with --resume, or choose another --output-dir."
+            )
+        if has_checkpoint and theirs != ours:
+            name = next(name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name))
+            raise StateError(
+                f"The run in {output_dir} was started with {name}={theirs.get(name)!r}, now it is {ours.get(name)!r}. "
+                "Resume with the same settings, or choose another --output-dir."
+            )
+    with naming_what_failed(output_dir):
+        output_dir.mkdir(parents=True, exist_ok=True)
+    write_json(output_dir / CONFIG, ours)
+
+
+def _write_results(
+    output_dir: Path, pruner: DynamicPruner, train: datasets.Dataset, *, task: Task, model: Any, tokenizer: Any
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # The model's folder is written whole beside its place: half a model would load without a word.
+    part = output_dir / ".model.part"
+    with naming_what_failed(output_dir / "model"):
+        shutil.rmtree(part, ignore_errors=True)
+        model.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        write_json(part / "task.json", task.to_dict())
+        shutil.rmtree(output_dir / "model", ignore_errors=True)
+        part.rename(output_dir / "model")
+    write_atomically(output_dir / "history.csv", lambda path: pruner.history_.to_pandas().to_csv(path, index=False))
+    scores = np.full(pruner.n_examples_, np.nan, np.float32)
+    if pruner.scorer_ is not None:
+        pruner.scorer_.store_.save(output_dir / "scores.safetensors")
+        scores = pruner.scorer_.scores_
+    kept = np.zeros(pruner.n_examples_, bool)
+    kept[pruner.indices_] = True
+    table = pa.table(
+        {
+            "index": np.arange(pruner.n_examples_),
+            "source_row": np.asarray(train["source_row"][:], np.int64),
+            "score": scores,
+            "n_epochs_trained": pruner.n_epochs_kept_,
+            "kept": kept,
+        }
+    )
+    write_atomically(output_dir / "kept.parquet", lambda path: pq.write_table(table, path))
+
+
+def _summary(
+    config: RunConfig,
+    pruner: DynamicPruner,
+    metrics: Mapping[str, Mapping[str, float]],
+    seconds: dict[str, float],
+    notes: list[str],
+    *,
+    started: float,
+    best_epoch: int,
+) -> dict[str, Any]:
+    history = list(pruner.history_)
+    assert pruner.lengths_ is not None  # noqa: S101 - every task encodes lengths
+    trained = sum(record.n_tokens or 0 for record in history)
+    scored = sum(record.n_tokens_scored or 0 for record in history)
+    full = int(pruner.lengths_.sum()) * config.n_epochs
+    # A resumed run counts the epochs of its earlier sessions, but only its own loading and saving.
+    elapsed = max(sum(seconds.values()), time.perf_counter() - started)
+    return {
+        "metrics": {split: dict(values) for split, values in metrics.items()},
+        "best_epoch": best_epoch,
+        "seconds": {**seconds, "other": elapsed - sum(seconds.values()), "total": elapsed},
+        "n_examples": pruner.n_examples_,
+        "n_updates": sum(record.n_updates for record in history),
+        "n_updates_planned": pruner.plan_.n_updates,
+        "examples_trained": sum(record.n_kept for record in history),
+        "tokens_trained": trained,
+        "tokens_scored": scored,
+        "compute_fraction": (trained + scored / 3) / full,  # a scoring pass has no backward pass
+        "config": asdict(config),
+        "pruner": repr(pruner),
+        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}},
+        "seed": config.seed,
+        "notes": notes,
+    }

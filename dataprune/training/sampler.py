@@ -1,0 +1,106 @@
+"""The order in which one epoch visits the kept examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+from dataprune.data.batching import shuffled_order
+
+
+class PruningSampler(Sampler[int]):
+    """Hand out the selected rows of the full data set, anew shuffled in each epoch.
+
+    Iterating changes nothing: any number of iterators, interleaved or abandoned, give the same order. Selections arrive
+    through `select` only.
+
+    Parameters
+    ----------
+    n_examples : int
+        Rows of the full data set.
+    shuffle : bool, default=True
+        Shuffle each epoch; otherwise rows come in their own order.
+    random_state : int, default=0
+        Seed; the order of an epoch follows from it and the epoch alone.
+    lengths : ndarray of int64, shape (n_examples,), optional
+        Lengths in tokens: batches then hold examples of like length.
+    batch_size : int, default=1
+        Examples in a batch of the loader.
+    on_epoch : callable, optional
+        Called with an epoch that the loader announces and that is still to come; makes the selection.
+
+    Attributes
+    ----------
+    epoch : int
+        Epoch of the selection; -1 before the first.
+    indices : ndarray of int64, shape (n_kept,)
+        Selected rows.
+
+    Examples
+    --------
+    >>> sampler = PruningSampler(4)
+    >>> sampler.select(0, np.array([1, 3]))
+    >>> sorted(sampler), len(sampler)
+    ([1, 3], 2)
+    """
+
+    def __init__(
+        self,
+        n_examples: int,
+        *,
+        shuffle: bool = True,
+        random_state: int = 0,
+        lengths: NDArray[np.int64] | None = None,
+        batch_size: int = 1,
+        on_epoch: Callable[[int], None] | None = None,
+    ) -> None:
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.on_epoch = on_epoch
+        self.epoch = -1
+        self.indices: NDArray[np.int64] = np.arange(n_examples)
+        self.n_skipped_batches = 0
+
+    def select(self, epoch: int, indices: NDArray[np.int64], *, n_skipped_batches: int = 0) -> None:
+        """Take over the rows of an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0.
+        indices : ndarray of int64, shape (n_kept,)
+            Rows of the full data set.
+        n_skipped_batches : int, default=0
+            Batches of this epoch that were done before a resume.
+        """
+        self.epoch = epoch
+        self.indices = indices
+        self.n_skipped_batches = n_skipped_batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Start an epoch, as loaders announce it; an epoch at or below the current one is ignored.
+
+        Accelerate announces epochs late and, after a resume, from its own counter.
+
+        Parameters
+        ----------
+        epoch : int
+            From 0.
+        """
+        if epoch > self.epoch and self.on_epoch is not None:
+            self.on_epoch(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        order = self.indices
+        if self.shuffle:
+            rng = np.random.default_rng([self.random_state, max(self.epoch, 0), 1])
+            order = shuffled_order(self.indices, rng, lengths=self.lengths, batch_size=self.batch_size)
+        return iter(order[self.n_skipped_batches * self.batch_size :].tolist())
+
+    def __len__(self) -> int:
+        return max(0, len(self.indices) - self.n_skipped_batches * self.batch_size)

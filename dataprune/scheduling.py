@@ -105,6 +105,38 @@ class Plan:
         return "\n".join(lines)
 
 
+def check_refresh(owner: str, refresh: object) -> str | float:
+    """Return `refresh` or raise.
+
+    Parameters
+    ----------
+    owner : str
+        Class or function that the message names.
+    refresh : object
+        What the user passed.
+
+    Returns
+    -------
+    str or float
+        ``observed``, ``full``, or a share in (0, 1).
+
+    Raises
+    ------
+    InvalidValueError
+        If it is anything else.
+
+    Examples
+    --------
+    >>> check_refresh("DynamicPruner", 0.3)
+    0.3
+    """
+    if isinstance(refresh, float) and 0.0 < refresh < 1.0:
+        return refresh
+    if isinstance(refresh, str) and refresh in {"observed", "full"}:
+        return refresh
+    raise InvalidValueError(f"{owner}.refresh must be 'observed', 'full' or a share in (0, 1), got {refresh!r}.")
+
+
 class Scheduler(BaseEstimator, ABC):
     """How many examples each epoch keeps, and when they are chosen anew.
 
@@ -118,6 +150,14 @@ class Scheduler(BaseEstimator, ABC):
         First epochs on all examples.
     n_full_final_epochs : int, default=0
         Last epochs on all examples.
+
+    Examples
+    --------
+    >>> class Halving(Scheduler):
+    ...     def _decide_pruned(self, n_pruned_epochs):
+    ...         return Decision(keep_fraction=0.5 ** (n_pruned_epochs + 1), reselect=True)
+    >>> Halving(n_warmup_epochs=1).plan(100, 4, batch_size=10).n_kept
+    (100, 50, 25, 13)
     """
 
     adaptive: ClassVar[bool] = False
@@ -232,6 +272,7 @@ class Scheduler(BaseEstimator, ABC):
         check_count(owner, "n_epochs", n_epochs, minimum=1)
         check_count(owner, "batch_size", batch_size, minimum=1)
         check_count(owner, "n_accumulation", n_accumulation, minimum=1)
+        check_refresh(owner, refresh)
         decisions = [self.decide(epoch, n_epochs) for epoch in range(n_epochs)]
         n_kept = [count_to_keep(n_examples, decision.keep_fraction) for decision in decisions]
         if whole_updates:

@@ -26,6 +26,12 @@ class Scorer(BaseEstimator, ABC):
     ----------
     scores_ : ndarray of float32, shape (n_examples,)
         Scores of the fitted rows; NaN = never seen.
+
+    Examples
+    --------
+    >>> from dataprune import EL2N
+    >>> isinstance(EL2N(), Scorer)
+    True
     """
 
     @abstractmethod
@@ -83,6 +89,16 @@ class BatchScorer(Scorer):
         The table behind ``scores_``.
     scores_ : ndarray of float32, shape (n_examples,)
         Smoothed scores; NaN = never seen.
+
+    Examples
+    --------
+    >>> class Doubt(BatchScorer):
+    ...     requires = frozenset({"logits"})
+    ...
+    ...     def score_batch(self, **signals):
+    ...         return 1 - signals["logits"].float().softmax(-1).amax(-1)
+    >>> Doubt().reset(1).update(torch.tensor([0]), logits=torch.zeros(1, 4)).scores_
+    array([0.75], dtype=float32)
     """
 
     supports_observe: ClassVar[bool] = True

@@ -43,6 +43,14 @@ class Selector(BaseEstimator, ABC):
     -----
     An example that was never seen (score NaN) cannot be judged and is kept before any other. Ties keep the lower index
     in ranked selectors. A budget of all keeps all, whatever the scores.
+
+    Examples
+    --------
+    >>> class EasiestK(Selector):
+    ...     def _choose(self, scores, n_keep, rng):
+    ...         return np.argsort(scores, kind="stable")[:n_keep]
+    >>> EasiestK(keep_fraction=0.5).fit([0.3, 0.1, 0.2, 0.4]).indices_
+    array([1, 2])
     """
 
     uses_scores: ClassVar[bool] = True

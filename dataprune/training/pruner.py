@@ -22,7 +22,7 @@ from dataprune.data.fingerprint import fingerprint
 from dataprune.data.forward import Forward
 from dataprune.data.indexed import IndexedCollate, IndexedDataset
 from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError, StateError, check_count
-from dataprune.scheduling import Plan, Scheduler
+from dataprune.scheduling import Plan, Scheduler, check_refresh
 from dataprune.scoring.base import BatchScorer, as_index
 from dataprune.scoring.scoring_pass import scoring_pass
 from dataprune.scoring.store import PASS, ScoreStore
@@ -246,11 +246,7 @@ class DynamicPruner(BaseEstimator):
                 raise InvalidTypeError(f"DynamicPruner.{name} must be a {kind.__name__}, got {part!r}.")
         self._scheduler.check()
         check_count("DynamicPruner", "random_state", self.random_state)
-        is_share = isinstance(self.refresh, float) and 0.0 < self.refresh < 1.0
-        if not is_share and self.refresh not in {"observed", "full"}:
-            raise InvalidValueError(
-                f"DynamicPruner.refresh must be 'observed', 'full' or a share in (0, 1), got {self.refresh!r}."
-            )
+        check_refresh("DynamicPruner", self.refresh)
         for name, default in (("keep_fraction", 1.0), ("random_state", None)):
             value = getattr(self._selector, name)
             if value != default:
@@ -306,7 +302,6 @@ class DynamicPruner(BaseEstimator):
                 f"Epoch {epoch} started but no example was observed in epoch {self.epoch_}. "
                 "Call pruner.observe(index, logits=..., labels=...) after each forward pass."
             )
-        self._stop_clock()
         scores = self._scores()  # raises for a NaN score, before anything changes
         decision = self.scheduler_.decide(epoch, self.n_epochs_, scores=scores, history=self.history_)
         n_asked = count_to_keep(self.n_examples_, decision.keep_fraction)
@@ -334,6 +329,7 @@ class DynamicPruner(BaseEstimator):
 
     def _begin(self, epoch: int, *, n_observed_batches: int) -> None:
         self.epoch_, self.n_observed_batches_, self._weight_table = epoch, n_observed_batches, None
+        self._has_unit_weights = bool((self.weights_ == 1.0).all())
         self._generator.manual_seed(int(np.random.default_rng([self.random_state, epoch, 2]).integers(2**63)))
         self.sampler_.select(epoch, self.indices_, n_skipped_batches=n_observed_batches)
 
@@ -388,9 +384,10 @@ class DynamicPruner(BaseEstimator):
         self.n_observed_batches_ += 1
         record = self.history_[-1]
         record.n_updates = -(-self.n_observed_batches_ // self.n_accumulation_)
-        spent = time.perf_counter() - start
-        record.seconds["score"] += spent
-        record.seconds["train"] -= spent  # it lies inside the training time
+        # Training ends with the last batch observed: what comes between two epochs is evaluation or saving.
+        record.seconds["train"] += start - self._clock
+        self._clock = time.perf_counter()
+        record.seconds["score"] += self._clock - start
 
     def weights(self, index: Tensor) -> Tensor:
         """Return the loss weights of a batch; 1 for every selector that does not reweigh.
@@ -423,7 +420,7 @@ class DynamicPruner(BaseEstimator):
     @property
     def has_unit_weights(self) -> bool:
         """Whether every loss weight of the current epoch is 1."""
-        return bool((self.weights_ == 1.0).all())
+        return self._has_unit_weights
 
     def progress(self) -> float:
         """Return the share of the planned optimizer updates that are done, for learning-rate schedules.
@@ -464,14 +461,12 @@ class DynamicPruner(BaseEstimator):
             Before `set_epoch`.
         """
         self._check_started()
-        self._stop_clock()
         record = self.history_[-1]
         record.metrics |= {name: float(value) for name, value in metrics.items()}
         record.seconds["evaluate"] += seconds
-        record.seconds["train"] -= seconds
 
     def close(self) -> None:
-        """End the run's last epoch: stop its clock and check its scores.
+        """End the run: check the scores of its last epoch.
 
         Raises
         ------
@@ -481,14 +476,7 @@ class DynamicPruner(BaseEstimator):
             If a score of the last epoch is NaN.
         """
         self._check_started()
-        self._stop_clock()
         self._scores()
-
-    def _stop_clock(self) -> None:
-        now = time.perf_counter()
-        if self.history_.records and self.epoch_ >= 0:
-            self.history_[-1].seconds["train"] += now - self._clock
-        self._clock = now
 
     def export(self, dataset: Any) -> Any:
         """Return the rows of `dataset` that are selected now.
@@ -533,7 +521,6 @@ class DynamicPruner(BaseEstimator):
             Before `attach`.
         """
         self._check_attached()
-        self._stop_clock()
         return {
             "version": STATE_VERSION,
             "epoch": self.epoch_,

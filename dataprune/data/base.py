@@ -1,0 +1,431 @@
+"""What every task shares: label maps, the way from rows to model inputs, batching, saving."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from torch import Tensor
+
+from dataprune.data.collating import PadCollate
+from dataprune.data.columns import (
+    check_inputs,
+    class_name,
+    encoded_features,
+    flatten,
+    sorted_classes,
+    tag_names,
+)
+from dataprune.data.forward import IGNORED_LABEL
+from dataprune.errors import DataError, InvalidTypeError, InvalidValueError, NotFittedError, check_count
+
+if TYPE_CHECKING:
+    import datasets
+
+ROWS_PER_BATCH = 1000
+"""Rows that are tokenised at once: enough for the tokenizer's speed, little enough for memory."""
+
+
+class Task(ABC):
+    """Turn rows into model inputs and outputs into metrics; the base of all tasks.
+
+    Parameters
+    ----------
+    columns : mapping of str to str or None, default=None
+        Role -> column name, as in `LoadedData.columns`; None means that the columns are named as the roles.
+    max_length_tokens : int, default=128
+        Longer inputs are cut, special tokens included; `cut_report` says how many were.
+
+    Attributes
+    ----------
+    labels_ : dict of str to list of str
+        Head -> sorted names of the classes in the train set; a class's id is its position.
+    unseen_labels_ : dict of str to list of str
+        Head -> names that `encode` met and the train set lacks. The k-th has the id ``-101 - k``: it counts
+        neither in losses nor in scores, but as an error in `metrics`.
+    n_cut_rows_ : int
+        Rows that `encode` has cut since `fit`.
+
+    Examples
+    --------
+    >>> from dataprune.data.tasks import TASKS
+    >>> all(issubclass(task, Task) for task in TASKS.values())
+    True
+    """
+
+    name: ClassVar[str]
+    """Name in `TASKS`, on the command line and in saved runs."""
+    main_metric: ClassVar[str]
+    """Key of `metrics` that the best model is chosen by; higher is better."""
+    inputs: ClassVar[tuple[str, ...]]
+    """Roles of the columns that the model reads."""
+    heads: ClassVar[dict[str, str]]
+    """Head -> role of the column that holds its labels; the first head has one label per example."""
+    token_heads: ClassVar[frozenset[str]] = frozenset()
+    """Heads with one label per token of the role ``tokens``."""
+
+    labels_: dict[str, list[str]]
+    unseen_labels_: dict[str, list[str]]
+    n_cut_rows_: int
+
+    def __init__(self, *, columns: Mapping[str, str] | None = None, max_length_tokens: int = 128) -> None:
+        self.columns = columns
+        self.max_length_tokens = max_length_tokens
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(columns={self.columns!r}, max_length_tokens={self.max_length_tokens!r})"
+
+    @abstractmethod
+    def encode_rows(self, rows: Mapping[str, list[Any]], tokenizer: Any) -> dict[str, list[Any]]:
+        """Return the encoded columns of some rows; the method that a new task writes.
+
+        Parameters
+        ----------
+        rows : mapping of str to list
+            Role -> one value per row: checked inputs, and class ids (lists of them for heads on tokens).
+        tokenizer : PreTrainedTokenizerFast
+            The model's tokenizer.
+
+        Returns
+        -------
+        dict of str to list
+            ``input_ids``, ``attention_mask``, what else the tokenizer gives, and ``labels`` or one
+            ``<head>_labels`` per head.
+        """
+
+    @abstractmethod
+    def metrics(self, signals: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
+        """Measure predictions, batch by batch, in memory that does not grow with the width of the logits.
+
+        Parameters
+        ----------
+        signals : iterable of mapping
+            What a forward function returns: logits and labels of each batch, on any device.
+
+        Returns
+        -------
+        dict of str to float
+            Values in [0, 1]; the first key is `main_metric`.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is no batch, or a batch lacks a signal.
+        """
+
+    def fit(self, train: datasets.Dataset) -> Self:
+        """Learn the label maps from the train set.
+
+        Parameters
+        ----------
+        train : datasets.Dataset
+            The train set; labels may be texts, whole numbers or a `datasets.ClassLabel`.
+
+        Returns
+        -------
+        Task
+            self.
+
+        Raises
+        ------
+        DataError
+            If a column is missing, a label is neither a text nor a whole number, or there is one class only.
+        """
+        check_count(type(self).__name__, "max_length_tokens", self.max_length_tokens, minimum=3)
+        self.check_columns(train)
+        columns = {self.column(role) for role in (*self.inputs, *self.heads.values())}
+        columns |= {"source_row"} & {*train.column_names}
+        rows = self.read_rows(train.with_format(None).select_columns(sorted(columns))[:], train.features)
+        self.labels_ = {}
+        for head, role in self.heads.items():
+            feature = train.features[self.column(role)]
+            self.labels_[head] = sorted_classes(flatten(rows[role]), feature)
+        first, role = next(iter(self.heads.items()))
+        if len(self.labels_[first]) < 2:
+            raise DataError(
+                f"The train set must have at least 2 classes in column {self.column(role)!r}, "
+                f"got only {self.labels_[first]!r}. There is nothing to learn."
+            )
+        self.unseen_labels_ = {head: [] for head in self.heads}
+        self.n_cut_rows_ = 0
+        return self
+
+    def encode(self, dataset: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
+        """Tokenise a split and turn its labels into class ids.
+
+        Labels that the train set lacks are noted in `unseen_labels_`. Nothing is padded, printed or cached.
+
+        Parameters
+        ----------
+        dataset : datasets.Dataset
+            The train set or another split.
+        tokenizer : PreTrainedTokenizerFast
+            The model's tokenizer, best from `dataprune.models.load_tokenizer`.
+
+        Returns
+        -------
+        datasets.Dataset
+            The encoded columns, ``length`` (tokens, special ones included), and ``source_row`` if there is one.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` was not called.
+        InvalidTypeError
+            If the tokenizer is not a fast one.
+        DataError
+            If a column is missing, or a row has no tokens, a wrong type, or not as many tags as tokens.
+        """
+        from datasets import Dataset, concatenate_datasets
+
+        self.check_fitted("encode")
+        self.check_columns(dataset)
+        if not getattr(tokenizer, "is_fast", False):
+            raise InvalidTypeError(
+                f"{type(self).__name__}.encode needs a fast tokenizer, got {type(tokenizer).__name__}. "
+                "Load it with dataprune.models.load_tokenizer."
+            )
+        parts, first_row = [], 0
+        for batch in dataset.with_format(None).iter(batch_size=ROWS_PER_BATCH):
+            rows = self.read_rows(batch, dataset.features, first_row=first_row)
+            first_row += len(rows[self.inputs[0]])
+            for head, role in self.heads.items():
+                rows[role] = self.class_ids(head, rows[role])
+            encoded = self.encode_rows(rows, tokenizer)
+            encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
+            if "source_row" in batch:
+                encoded["source_row"] = batch["source_row"]
+            parts.append(Dataset.from_dict(encoded, features=encoded_features(encoded)))
+        return concatenate_datasets(parts)
+
+    def collator(self, tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]:
+        """Return the function that pads encoded examples into a batch.
+
+        Parameters
+        ----------
+        tokenizer : PreTrainedTokenizerFast
+            Gives the padding ids.
+
+        Returns
+        -------
+        PadCollate
+            Picklable; labels are padded with -100.
+
+        Raises
+        ------
+        InvalidValueError
+            If the tokenizer has no padding token.
+        """
+        if tokenizer.pad_token_id is None:
+            raise InvalidValueError("The tokenizer must have a padding token, got none. Set tokenizer.pad_token first.")
+        return PadCollate(
+            {
+                "input_ids": tokenizer.pad_token_id,
+                "attention_mask": 0,
+                "token_type_ids": tokenizer.pad_token_type_id,
+            }
+        )
+
+    def unseen_report(self) -> list[str]:
+        """Say which labels the encoded splits have and the train set lacks.
+
+        Returns
+        -------
+        list of str
+            One sentence per head that has such labels.
+        """
+        self.check_fitted("unseen_report")
+        return [
+            f"Labels that the train set lacks count as errors: {len(names)} of column "
+            f"{self.column(self.heads[head])!r} ({', '.join(sorted(names))})."
+            for head, names in self.unseen_labels_.items()
+            if names
+        ]
+
+    def cut_report(self) -> list[str]:
+        """Say how many rows were cut.
+
+        Returns
+        -------
+        list of str
+            One sentence, or none.
+        """
+        self.check_fitted("cut_report")
+        if not self.n_cut_rows_:
+            return []
+        sentence = (
+            f"Rows that lost words: {self.n_cut_rows_}, as they are longer than {self.max_length_tokens} tokens "
+            "(max_length_tokens) or the tokenizer drops a word. Lost words are neither trained on nor measured."
+        )
+        return [sentence]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all that `from_dict` needs to rebuild the fitted task, ready for JSON.
+
+        Returns
+        -------
+        dict
+            Keys ``name``, ``columns``, ``max_length_tokens``, ``labels``, ``unseen_labels``.
+        """
+        self.check_fitted("to_dict")
+        return {
+            "name": self.name,
+            "columns": None if self.columns is None else dict(self.columns),
+            "max_length_tokens": self.max_length_tokens,
+            "labels": {head: list(names) for head, names in self.labels_.items()},
+            "unseen_labels": {head: list(names) for head, names in self.unseen_labels_.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Self:
+        """Rebuild a task from `to_dict`.
+
+        Parameters
+        ----------
+        state : mapping
+            What `to_dict` returned.
+
+        Returns
+        -------
+        Task
+            The fitted task.
+        """
+        task = cls(columns=state["columns"], max_length_tokens=state["max_length_tokens"])
+        task.labels_ = {head: list(names) for head, names in state["labels"].items()}
+        task.unseen_labels_ = {head: list(names) for head, names in state["unseen_labels"].items()}
+        task.n_cut_rows_ = 0
+        return task
+
+    def column(self, role: str) -> str:
+        """Return the name of the column that plays `role`.
+
+        Parameters
+        ----------
+        role : str
+            Such as ``"text"`` or ``"slots"``.
+
+        Returns
+        -------
+        str
+            The column's name.
+        """
+        return (self.columns or {}).get(role, role)
+
+    def length_limit(self, tokenizer: Any) -> int:
+        """Return how many tokens an input may have, special ones included.
+
+        Parameters
+        ----------
+        tokenizer : PreTrainedTokenizerFast
+            Knows how many the model can take.
+
+        Returns
+        -------
+        int
+            The smaller of the two limits.
+        """
+        return min(self.max_length_tokens, int(tokenizer.model_max_length))
+
+    def check_fitted(self, method: str) -> None:
+        """Raise unless `fit` was called.
+
+        Parameters
+        ----------
+        method : str
+            Method that the message names.
+
+        Raises
+        ------
+        NotFittedError
+            If there are no label maps yet.
+        """
+        if not hasattr(self, "labels_"):
+            raise NotFittedError(f"{type(self).__name__}.{method} needs label maps, got none. Call fit(train) first.")
+
+    def check_columns(self, dataset: datasets.Dataset) -> None:
+        """Raise unless `dataset` has rows and the task's columns.
+
+        Parameters
+        ----------
+        dataset : datasets.Dataset
+            Any split.
+
+        Raises
+        ------
+        DataError
+            If a column is missing or there is no row.
+        """
+        for role in (*self.inputs, *self.heads.values()):
+            if self.column(role) not in dataset.column_names:
+                found = ", ".join(map(repr, dataset.column_names))
+                raise DataError(
+                    f"{type(self).__name__} needs a column {self.column(role)!r} ({role}), got only {found}. "
+                    f"Name yours with columns={{{role!r}: ...}}."
+                )
+        if len(dataset) == 0:
+            raise DataError(f"{type(self).__name__} needs at least one row, got an empty split.")
+
+    def read_rows(
+        self, batch: Mapping[str, list[Any]], features: Mapping[str, Any], *, first_row: int = 0
+    ) -> dict[str, list[Any]]:
+        """Check rows and name their labels.
+
+        Parameters
+        ----------
+        batch : mapping of str to list
+            Column -> one value per row.
+        features : mapping of str to datasets feature
+            Column -> type.
+        first_row : int, default=0
+            Number of the first row, for messages; a column ``source_row`` goes before it.
+
+        Returns
+        -------
+        dict of str to list
+            Role -> one value per row: inputs as they are, labels as names.
+
+        Raises
+        ------
+        DataError
+            If a row cannot be used; the message names it.
+        """
+        n_rows = len(batch[self.column(self.inputs[0])])
+        row_names = batch.get("source_row", range(first_row, first_row + n_rows))
+        rows: dict[str, list[Any]] = {}
+        for role in self.inputs:
+            column = self.column(role)
+            rows[role] = batch[column]
+            check_inputs(rows[role], column=column, row_names=row_names, split=role == "tokens")
+        for head, role in self.heads.items():
+            column = self.column(role)
+            values, feature = batch[column], features[column]
+            if head in self.token_heads:
+                tokens = rows["tokens"]
+                rows[role] = tag_names(values, feature, column=column, row_names=row_names, tokens=tokens)
+            else:
+                pairs = zip(values, row_names, strict=True)
+                rows[role] = [class_name(value, feature, column=column, row=row) for value, row in pairs]
+        return rows
+
+    def class_ids(self, head: str, names: list[Any]) -> list[Any]:
+        """Return the ids of class names; names that the train set lacks get new ids below -100.
+
+        Parameters
+        ----------
+        head : str
+            A key of `heads`.
+        names : list of str or list of list of str
+            One name, or one list of names, per row.
+
+        Returns
+        -------
+        list of int or list of list of int
+            The ids, shaped as `names`.
+        """
+        known, unseen = self.labels_[head], self.unseen_labels_[head]
+        seen = {*known, *unseen}
+        unseen += [name for name in dict.fromkeys(flatten(names)) if name not in seen]
+        ids = {name: position for position, name in enumerate(known)}
+        ids |= {name: IGNORED_LABEL - 1 - position for position, name in enumerate(unseen)}
+        return [ids[name] if isinstance(name, str) else [ids[member] for member in name] for name in names]

@@ -1,0 +1,215 @@
+"""What may stand in a data set's columns: texts, lists of tokens, and labels, one per row or one per token.
+
+Labels are texts, whole numbers, or the ids of a `datasets.ClassLabel`; each becomes a class name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dataprune.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
+
+NARROW = {"attention_mask": "int8", "token_type_ids": "int8", "source_row": "int64"}
+"""Column -> dtype where it is not int32."""
+
+
+def class_name(value: object, feature: Any, *, column: str, row: int) -> str:
+    """Return the name of one label.
+
+    Parameters
+    ----------
+    value : object
+        A text, a whole number, or a class id if `feature` names the classes.
+    feature : datasets.Value or datasets.ClassLabel
+        Type of the column's values.
+    column : str
+        Column that the message names.
+    row : int
+        Row that the message names.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Raises
+    ------
+    DataError
+        If the label is missing, empty, or of another kind.
+
+    Examples
+    --------
+    >>> class_name(3, None, column="label", row=0)
+    '3'
+    """
+    names = getattr(feature, "names", None)
+    if names is not None:
+        if isinstance(value, int) and 0 <= value < len(names):
+            return str(names[value])
+    elif isinstance(value, int) or (isinstance(value, str) and value):
+        return str(value)
+    raise DataError(
+        f"Column {column!r} must hold texts, whole numbers or class ids, got {value!r} in row {row}. "
+        "Correct or drop that row."
+    )
+
+
+def tag_names(
+    values: Sequence[Any], feature: Any, *, column: str, row_names: Sequence[int], tokens: Sequence[Sequence[str]]
+) -> list[list[str]]:
+    """Return the names of a column with one label per token.
+
+    Parameters
+    ----------
+    values : sequence of list
+        The labels of each row.
+    feature : datasets.List
+        Type of the column.
+    column : str
+        Column that messages name.
+    row_names : sequence of int
+        Row numbers that messages name.
+    tokens : sequence of list of str
+        The tokens of each row.
+
+    Returns
+    -------
+    list of list of str
+        The names.
+
+    Raises
+    ------
+    DataError
+        If a row has not as many labels as tokens, or a label has no name; the message names the row.
+
+    Examples
+    --------
+    >>> tag_names([["O", "B-city"]], None, column="slots", row_names=[0], tokens=[["to", "Rome"]])
+    [['O', 'B-city']]
+    """
+    inner = getattr(feature, "feature", feature)  # of a list: the type of its members
+    names = []
+    for tags, words, row in zip(values, tokens, row_names, strict=True):
+        if not isinstance(tags, list):
+            raise DataError(f"Column {column!r} must hold a list of tags, got {tags!r} in row {row}. Split it.")
+        if len(tags) != len(words):
+            raise DataError(
+                f"Column {column!r} must hold one tag per token, got {len(tags)} tags for {len(words)} tokens in "
+                f"row {row}. Correct or drop that row."
+            )
+        names.append([class_name(tag, inner, column=column, row=row) for tag in tags])
+    return names
+
+
+def sorted_classes(names: Iterable[str], feature: Any) -> list[str]:
+    """Return the distinct names in an order that depends on nothing but the names.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names, repeated at will.
+    feature : datasets feature
+        Type of the column: classes that it names keep its order, whole numbers are sorted as numbers.
+
+    Returns
+    -------
+    list of str
+        Sorted distinct names.
+
+    Examples
+    --------
+    >>> from datasets import Value
+    >>> sorted_classes(["10", "9", "10"], Value("int64")), sorted_classes(["10", "9"], Value("string"))
+    (['9', '10'], ['10', '9'])
+    """
+    inner = getattr(feature, "feature", feature)
+    known = getattr(inner, "names", None)
+    if known is not None:
+        return sorted(set(names), key=known.index)
+    if "int" in str(getattr(inner, "dtype", "")):
+        return sorted(set(names), key=int)
+    return sorted(set(names))
+
+
+def flatten(names: Iterable[str | list[str]]) -> list[str]:
+    """Return the names of all rows as one list.
+
+    Parameters
+    ----------
+    names : iterable of str or of list of str
+        What `class_names` returns.
+
+    Returns
+    -------
+    list of str
+        The names in order.
+
+    Examples
+    --------
+    >>> flatten([["O", "B-city"], ["O"]]), flatten(["flight"])
+    (['O', 'B-city', 'O'], ['flight'])
+    """
+    return [name for row in names for name in ([row] if isinstance(row, str) else row)]
+
+
+def check_inputs(values: Sequence[Any], *, column: str, row_names: Sequence[int], split: bool) -> None:
+    """Raise unless each value is a text, or with `split` a list of at least one text.
+
+    Parameters
+    ----------
+    values : sequence
+        One per row.
+    column : str
+        Column that the message names.
+    row_names : sequence of int
+        Row numbers that the message names.
+    split : bool
+        Whether the texts come as lists of tokens.
+
+    Raises
+    ------
+    DataError
+        If a value is of another kind; the message names the row.
+
+    Examples
+    --------
+    >>> check_inputs([["to", "Boston"]], column="tokens", row_names=[0], split=True)
+    """
+    for value, row in zip(values, row_names, strict=True):
+        if split:
+            good = isinstance(value, list) and value and all(isinstance(token, str) for token in value)
+        else:
+            good = isinstance(value, str)
+        if not good:
+            rule = "a list of at least one text" if split else "a text"
+            raise DataError(
+                f"Column {column!r} must hold {rule}, got {value!r} in row {row}. Correct or drop that row."
+            )
+
+
+def encoded_features(columns: Mapping[str, list[Any]]) -> datasets.Features:
+    """Return small integer types for encoded columns.
+
+    Parameters
+    ----------
+    columns : mapping of str to list
+        Encoded columns: numbers, or lists of numbers.
+
+    Returns
+    -------
+    datasets.Features
+        One type per column.
+
+    Examples
+    --------
+    >>> encoded_features({"length": [2], "input_ids": [[4, 5]]})
+    {'length': Value('int32'), 'input_ids': List(Value('int32'))}
+    """
+    from datasets import Features, List, Value
+
+    types = {column: Value(NARROW.get(column, "int32")) for column in columns}
+    return Features({c: List(types[c]) if isinstance(columns[c][0], list) else types[c] for c in columns})

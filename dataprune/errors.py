@@ -12,7 +12,16 @@ from numbers import Integral, Real
 
 
 class DataPruneError(Exception):
-    """Base of every error that dataprune raises on purpose."""
+    """Base of every error that dataprune raises on purpose.
+
+    Examples
+    --------
+    >>> try:
+    ...     check_fraction("TopK", "keep_fraction", 1.5)
+    ... except DataPruneError as error:
+    ...     print(error)
+    TopK.keep_fraction must be in (0, 1], got 1.5.
+    """
 
 
 class InvalidValueError(DataPruneError, ValueError):

@@ -1,0 +1,350 @@
+"""Dynamic pruning inside transformers' `Trainer`: one class name and one argument change."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import datasets
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
+from transformers.trainer_utils import TrainOutput, seed_worker
+
+from dataprune.data.forward import check_not_generative, signals_from_outputs
+from dataprune.data.indexed import IndexedDataset
+from dataprune.errors import InvalidTypeError, InvalidValueError
+from dataprune.integrations._huggingface import (
+    INDEX_KEY,
+    PRUNER_FILE,
+    TRAINER_STATE_FILE,
+    IndexIntoMapping,
+    PrunerCallback,
+    count_epochs,
+    find_checkpoint,
+)
+from dataprune.training.checks import check_losses, losses_of
+from dataprune.training.pruner import DynamicPruner
+
+Signals = Callable[[Any, Mapping[str, Any]], dict[str, Tensor]]
+
+
+class PruningTrainer(Trainer):
+    """Transformers' `Trainer`, trained on what a `DynamicPruner` selects.
+
+    Everything else is Trainer's: optimizer, schedule, evaluation, logging, checkpoints, callbacks. The learning rate
+    and the progress bar follow the planned updates, and ``train(resume_from_checkpoint=True)`` goes on, also in a fresh
+    process, exactly where the last whole checkpoint was written.
+
+    Parameters
+    ----------
+    model : PreTrainedModel or nn.Module, optional
+        A model whose output has ``logits`` (``<head>_logits``) and a loss; or pass ``model_init``.
+    args : TrainingArguments, optional
+        As for Trainer; a copy is used. ``num_train_epochs`` must be a whole number and ``max_steps`` left out.
+        ``optim`` is best left at its default, ``"adamw_torch_fused"``, which is fast on CPUs too.
+    pruner : DynamicPruner
+        Scorer, selector and scheduler. It starts anew with each `train` that does not resume.
+    train_dataset : map-style data set
+        The full train set.
+    signals : callable, optional
+        ``signals(outputs, batch) -> dict`` for models whose outputs are named otherwise: ``loss`` (B,), one value per
+        example, and what the scorer requires. By default `signals_from_outputs`.
+    **trainer_arguments : object
+        All other arguments of Trainer: ``eval_dataset``, ``data_collator``, ``compute_metrics``, ``callbacks`` ...
+
+    Attributes
+    ----------
+    pruner : DynamicPruner
+        ``pruner.history_`` has one record per epoch, with the evaluation's metrics.
+
+    Raises
+    ------
+    InvalidTypeError
+        If the train set is a stream, the model generates text, or an argument is of the wrong kind.
+    InvalidValueError
+        If the arguments ask for something that pruning cannot do.
+
+    Notes
+    -----
+    When all loss weights are 1, the model's own loss is trained on; otherwise the weighted mean of ``signals``' losses.
+    Accumulated batches count alike: their losses are averaged. (Many classification models take ``num_items_in_batch``
+    and ignore it, and plain Trainer then adds up the gradients of accumulated batches: hence
+    ``model_accepts_loss_kwargs = False``.) With accumulation the number of kept examples rises until its batches fill
+    whole updates.
+
+    Each epoch logs ``pruning/epoch``, ``pruning/kept``, ``pruning/keep_fraction`` and ``pruning/score_seconds``.
+    ``save_total_limit=1`` keeps two checkpoints: the older one goes only when the new one is whole. Runs in one process
+    on one device.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datasets import Dataset
+    >>> from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+    >>> from dataprune import EL2N, CyclicScheduler, DynamicPruner
+    >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    >>> model = BertForSequenceClassification(BertConfig(vocab_size=20, **sizes))
+    >>> data = Dataset.from_dict({"input_ids": [[i, 2] for i in range(20)], "labels": [i % 2 for i in range(20)]})
+    >>> pruner = DynamicPruner(EL2N(), scheduler=CyclicScheduler(keep_fraction=0.5))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     args = TrainingArguments(folder, num_train_epochs=2, save_strategy="no", report_to="none", use_cpu=True)
+    ...     trainer = PruningTrainer(model=model, args=args, train_dataset=data, pruner=pruner)
+    ...     result = trainer.train()  # doctest: +ELLIPSIS
+    {...}
+    >>> result.global_step
+    5
+    >>> [record.n_kept for record in pruner.history_]
+    [20, 10]
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | None = None,
+        args: TrainingArguments | None = None,
+        *,
+        pruner: DynamicPruner,
+        train_dataset: Any = None,
+        signals: Signals | None = None,
+        **trainer_arguments: Any,
+    ) -> None:
+        if not isinstance(pruner, DynamicPruner):
+            raise InvalidTypeError(f"PruningTrainer.pruner must be a DynamicPruner, got {type(pruner).__name__}.")
+        if not hasattr(Trainer, "_run_epoch"):
+            raise ImportError("PruningTrainer needs transformers>=5.3. Run: pip install 'transformers>=5.3'")
+        if train_dataset is not None and len(IndexedDataset(train_dataset)) == 0:
+            raise InvalidValueError("PruningTrainer.train_dataset must have examples, got an empty data set.")
+        args = TrainingArguments("tmp_trainer") if args is None else copy.copy(args)
+        count_epochs(args)
+        args.ignore_data_skip = True  # the sampler itself starts at the saved batch
+        if args.save_total_limit == 1:
+            args.save_total_limit = 2  # Trainer deletes the older one before the pruner's file makes the new one whole
+        self.pruner = pruner
+        self.signals = signals
+        self._checkpoint: Path | None = None
+        self._epoch_offset = 0
+        super().__init__(model, args, train_dataset=train_dataset, **trainer_arguments)
+        self._check_model()
+        self.model_accepts_loss_kwargs = False
+        self.add_callback(PrunerCallback(self))
+
+    def _check_model(self) -> None:
+        if self.signals is not None:
+            return
+        try:
+            check_not_generative(cast("nn.Module", self.model))
+        except InvalidTypeError as error:
+            raise InvalidTypeError(str(error).replace("forward=...", "signals=...")) from None
+
+    # ------------------------------------------------------------------ batches with their indices
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Attach the pruner and return the loader of what it selects; batches hold their indices as ``__index__``.
+
+        The pruner's state starts anew.
+
+        Returns
+        -------
+        DataLoader
+            Prepared by Accelerate.
+
+        Raises
+        ------
+        InvalidTypeError
+            If `model_init` made a model that generates text.
+        InvalidValueError
+            If there is no train set, or the arguments do not go together.
+        """
+        args = self.args
+        if self.train_dataset is None:
+            raise InvalidValueError("PruningTrainer.train_dataset must be given to train, got None.")
+        self._check_model()  # again: model_init makes a new one
+        dataset, collate_fn = self.train_dataset, self.data_collator
+        if isinstance(dataset, datasets.Dataset):
+            dataset = self._remove_unused_columns(dataset, description="Training")
+        else:
+            collate_fn = self._get_collator_with_removed_columns(collate_fn, description="Training")
+        full_loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_size=self._train_batch_size,
+            shuffle=args.train_sampling_strategy != "sequential",
+            collate_fn=collate_fn,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory and torch.accelerator.is_available(),
+            drop_last=args.dataloader_drop_last,
+            worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
+            multiprocessing_context=getattr(args, "dataloader_multiprocessing_context", None),
+            prefetch_factor=args.dataloader_prefetch_factor,
+            persistent_workers=args.dataloader_persistent_workers,
+        )
+        group_by_length = args.train_sampling_strategy == "group_by_length"
+        loader = self.pruner.attach(
+            full_loader,
+            n_epochs=count_epochs(args),
+            n_accumulation=args.gradient_accumulation_steps,
+            model=self.model,
+            forward=None if self.signals is None else self._forward,
+            group_by_length=group_by_length,
+            whole_updates=True,
+        )
+        if group_by_length and self.pruner.lengths_ is None:
+            raise InvalidValueError(
+                "PruningTrainer.train_dataset must be a datasets.Dataset with a column 'input_ids' for "
+                f"train_sampling_strategy='group_by_length', got {type(dataset).__name__}."
+            )
+        if 0 in self.pruner.plan_.updates:
+            raise InvalidValueError(
+                f"PruningTrainer.args.dataloader_drop_last drops the only batch of an epoch that keeps "
+                f"{min(self.pruner.plan_.n_kept)} examples. Leave it out, or keep more."
+            )
+        loader.collate_fn = IndexIntoMapping(loader.collate_fn)
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    def _forward(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Scoring passes see what training sees."""
+        return self._signals(model(**batch), batch)
+
+    def _signals(self, outputs: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        return (signals_from_outputs if self.signals is None else self.signals)(outputs, batch)
+
+    # ------------------------------------------------------------------ one batch
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,  # noqa: FBT001, FBT002 - Trainer's signature
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the loss of a batch; in training, the pruner observes it.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The model in training or evaluation.
+        inputs : dict
+            The batch.
+        return_outputs : bool, default=False
+            Return the model's outputs too.
+        num_items_in_batch : Tensor or int, optional
+            Labels in all batches of the update, for ``compute_loss_func``.
+
+        Returns
+        -------
+        Tensor or tuple of (Tensor, object)
+            The loss, and the outputs if asked for.
+
+        Raises
+        ------
+        InvalidValueError
+            If the loss of an example is not finite, or a loss of the user's own cannot be weighted.
+        """
+        batch = {name: value for name, value in inputs.items() if name != INDEX_KEY}
+        # Trainer pops the labels of what it is given (label smoothing, compute_loss_func); the signals need them.
+        loss, outputs = super().compute_loss(
+            model, dict(batch), return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
+        if model.training:
+            loss = self._observe(loss, outputs, batch, inputs.get(INDEX_KEY))
+        return (loss, outputs) if return_outputs else loss
+
+    def _observe(self, loss: Tensor, outputs: Any, batch: Mapping[str, Any], index: Tensor | None) -> Tensor:
+        if index is None:
+            raise InvalidValueError(
+                f"PruningTrainer needs {INDEX_KEY!r} in each training batch, got {sorted(batch)}. "
+                "Let its own get_train_dataloader() make the loader."
+            )
+        signals = self._signals(outputs, batch)
+        losses = losses_of(signals)  # (B,)
+        check_losses(losses, index, epoch=self.pruner.epoch_)
+        if not self.pruner.has_unit_weights:
+            if self.compute_loss_func is not None or self.label_smoother is not None:
+                raise InvalidValueError(
+                    f"{type(self.pruner.selector_).__name__} weighs the loss of each example, which neither "
+                    "compute_loss_func nor label_smoothing_factor gives. Leave them out and pass signals=... with "
+                    "'loss' of shape (B,)."
+                )
+            loss = (losses * self.pruner.weights(index)).mean()
+        self.pruner.observe(index, **signals)
+        return loss
+
+    # ------------------------------------------------------------------ epochs, updates and resume
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,  # noqa: FBT001 - Trainer's signature
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train, or go on from a checkpoint.
+
+        Parameters
+        ----------
+        resume_from_checkpoint : str or bool, optional
+            A checkpoint's folder; True takes the newest whole one in ``args.output_dir``.
+        trial : object, optional
+            As for Trainer.
+        ignore_keys_for_eval : list of str, optional
+            As for Trainer.
+
+        Returns
+        -------
+        TrainOutput
+            Updates, loss and metrics, as from Trainer.
+
+        Raises
+        ------
+        StateError
+            If there is no whole checkpoint, or it belongs to other data or another configuration.
+        """
+        self._checkpoint = find_checkpoint(resume_from_checkpoint, str(self.args.output_dir))
+        self._epoch_offset = 0
+        path = None if self._checkpoint is None else str(self._checkpoint)
+        return super().train(path, trial=trial, ignore_keys_for_eval=ignore_keys_for_eval)
+
+    def set_initial_training_values(
+        self, args: TrainingArguments, dataloader: DataLoader[Any]
+    ) -> tuple[int, int, int, int, int, int | None, int]:
+        """Size the run by the pruner's plan, and put the pruner's state back on resume.
+
+        Parameters
+        ----------
+        args : TrainingArguments
+            The arguments in use.
+        dataloader : DataLoader
+            From `get_train_dataloader`; no epoch has started, so it has the length of a full epoch.
+
+        Returns
+        -------
+        tuple
+            Trainer's seven values: epochs, updates per full epoch, examples, examples trained, batch size, batches per
+            full epoch, and updates of the run as planned.
+        """
+        values = super().set_initial_training_values(args, dataloader)
+        n_epochs, n_updates_per_epoch, n_examples, _, batch_size, n_batches, _ = values
+        plan = self.pruner.plan_
+        if self._checkpoint is not None:
+            self.pruner.load(self._checkpoint / PRUNER_FILE)
+            first_epoch = self.pruner.epoch_
+            if self.pruner.n_observed_batches_ == self.pruner.n_batches:
+                first_epoch += 1  # the checkpoint of a finished epoch
+            # Trainer takes all epochs for full ones, and so thinks that fewer were done.
+            state = TrainerState.load_from_json(str(self._checkpoint / TRAINER_STATE_FILE))
+            self._epoch_offset = first_epoch - state.global_step // n_updates_per_epoch
+        return n_epochs, n_updates_per_epoch, n_examples, sum(plan.n_kept), batch_size, n_batches, plan.n_updates
+
+    def _run_epoch(self, **values: Any) -> None:  # type: ignore[override]  # Trainer passes all by name
+        """Run an epoch as long as it is: Trainer takes all for full ones, and ends updates by that length."""
+        values["epoch"] += self._epoch_offset
+        values["epochs_trained"] += self._epoch_offset
+        if values["epoch"] >= self.pruner.n_epochs_:
+            return  # a finished run was resumed
+        loader = values["train_dataloader"]
+        # Here the sampler selects; the later calls of Trainer and Accelerate change nothing.
+        loader.set_epoch(values["epoch"])
+        super()._run_epoch(**{**values, "steps_in_epoch": len(loader)})  # type: ignore[no-untyped-call]

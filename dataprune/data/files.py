@@ -172,7 +172,7 @@ def write_tensors(path: str | Path, arrays: Mapping[str, NDArray[Any]], settings
     from safetensors.numpy import save_file
 
     # safetensors writes the buffer as it lies in memory: a transposed or sliced array would come back scrambled.
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     metadata = {"dataprune": json.dumps(settings)}
     write_atomically(path, lambda part: save_file(whole, part, metadata=metadata))
 

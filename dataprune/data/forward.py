@@ -182,16 +182,22 @@ def default_forward(model: nn.Module, batch: Any) -> dict[str, Tensor]:
     if isinstance(batch, Mapping):
         inputs = {k: v for k, v in batch.items() if k != "labels" and not k.endswith("_labels")}
         outputs = model(**inputs)
-        return signals_from_outputs(outputs, batch)
-    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+    elif isinstance(batch, (tuple, list)) and len(batch) == 2:
         x, y = batch
-        outputs = model(x)
-        if torch.is_tensor(outputs):
-            outputs = {"logits": outputs}
-        return signals_from_outputs(outputs, {"labels": y})
-    raise InvalidTypeError(
-        f"A batch must be an (x, y) pair or a mapping, got {type(batch).__name__}. Pass forward=... for other batches."
-    )
+        outputs, batch = model(x), {"labels": y}
+    else:
+        raise InvalidTypeError(
+            f"A batch must be an (x, y) pair or a mapping, got {type(batch).__name__}. "
+            "Pass forward=... for other batches."
+        )
+    if torch.is_tensor(outputs):
+        outputs = {"logits": outputs}
+    if not isinstance(outputs, Mapping):
+        raise InvalidTypeError(
+            f"The model must return logits or a mapping that holds them, got {type(outputs).__name__}. "
+            "Pass forward=... for other models."
+        )
+    return signals_from_outputs(outputs, batch)
 
 
 def check_not_generative(model: nn.Module) -> None:

@@ -1,0 +1,229 @@
+"""From a file, a folder, a saved data set or a hub name to `datasets.Dataset` objects, with errors that name the place.
+
+Files are read by `json` and pyarrow rather than by `datasets.load_dataset`, which leaves a cache behind, prints
+progress, and names neither file nor line when one of them is broken.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from dataprune.errors import DataError
+
+FORMATS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
+"""Endings of the files that can be read."""
+
+SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "test": "test"}
+"""Name that a file or a saved split may have -> name of the split here."""
+
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+def read_splits(source: str | Path) -> dict[str, tuple[str, datasets.Dataset]]:
+    """Read all splits that a source has.
+
+    Parameters
+    ----------
+    source : str or Path
+        A file, a folder of files, a folder saved by `datasets`, or the name of a data set on the hub.
+
+    Returns
+    -------
+    dict of str to tuple of (str, datasets.Dataset)
+        ``train``, ``valid`` and ``test`` where they exist -> (the place that messages name, the rows).
+
+    Raises
+    ------
+    DataError
+        If the source is missing or cannot be read, has no train split, or names a split twice.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("train", "dev"):
+    ...         _ = Path(folder, f"{name}.jsonl").write_text('{"text": "hi", "label": 1}')
+    ...     sorted(read_splits(folder))
+    ['train', 'valid']
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return {"train": (str(path), read_file(path))}
+    if path.is_dir():
+        saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
+        return _read_saved(path) if saved else _read_folder(path)
+    # "data/missing" beside an existing folder "data" is a mistyped path: do not ask the hub for it.
+    is_path = isinstance(source, Path) or not HUB_NAME.fullmatch(source) or source.endswith(FORMATS)
+    if is_path or (path.parent != Path() and path.parent.exists()):
+        raise DataError(
+            f"{source} does not exist. Pass a folder, a file, or the name of a data set on the Hugging Face hub."
+        )
+    return _read_hub(str(source))
+
+
+def read_file(path: Path) -> datasets.Dataset:
+    r"""Read one file into memory.
+
+    Parameters
+    ----------
+    path : Path
+        A file in one of `FORMATS`. JSON is one object a line, or in ``.json`` files one list of objects.
+
+    Returns
+    -------
+    datasets.Dataset
+        Its rows.
+
+    Raises
+    ------
+    DataError
+        If the ending is unknown or the content is broken; the message names the file and, if it can, the line.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "a.csv")
+    ...     _ = file.write_text("text,label\nhi,1\n")
+    ...     read_file(file)[0]
+    {'text': 'hi', 'label': 1}
+    """
+    if not path.name.endswith(FORMATS):
+        raise DataError(f"{path} must end in one of {', '.join(FORMATS)}.")
+    try:
+        if path.suffix == ".csv":
+            table = _read_csv(path)
+        elif path.suffix == ".parquet":
+            import pyarrow.parquet
+
+            table = pyarrow.parquet.read_table(path)
+        else:
+            table = _table_of(_read_json(path), path)
+        twice = [name for name in table.column_names if table.column_names.count(name) > 1]
+        if twice:
+            raise DataError(f"{path} has more than one column {twice[0]!r}. Rename one.")
+        return datasets.Dataset(table)
+    except DataError:
+        raise
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read: {_one_line(error)}.") from None
+
+
+def _read_folder(folder: Path) -> dict[str, tuple[str, datasets.Dataset]]:
+    """Read the files of a folder that are named after splits."""
+    files = {}
+    for file in sorted(folder.iterdir()):
+        for ending in FORMATS:
+            if file.name.endswith(ending) and file.name.removesuffix(ending) in SPLIT_OF:
+                files[file.name] = file.name.removesuffix(ending)
+    found = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+    splits = _one_per_split(files, place=folder, found=found)
+    return {split: (str(folder / name), read_file(folder / name)) for split, name in splits.items()}
+
+
+def _read_saved(folder: Path) -> dict[str, tuple[str, datasets.Dataset]]:
+    """Read what ``save_to_disk`` wrote: a ``Dataset`` (which becomes train) or a ``DatasetDict``."""
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{folder} cannot be loaded by datasets: {_one_line(error)}.") from None
+    return _from_datasets(loaded, place=folder)
+
+
+def _read_hub(name: str) -> dict[str, tuple[str, datasets.Dataset]]:
+    """Load a data set from the hub, or from the hub's cache on this machine."""
+    try:
+        loaded = datasets.load_dataset(name)
+    except (OSError, RuntimeError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(
+            f"{name!r} is neither a file or folder here nor a data set that could be loaded from the Hugging Face "
+            f"hub: {_one_line(error)}."
+        ) from None
+    return _from_datasets(loaded, place=name)
+
+
+def _read_csv(path: Path) -> pa.Table:
+    import pyarrow.csv
+
+    size = path.stat().st_size
+    if size == 0:
+        return pa.table({})
+    # One block and one thread: types are inferred from the whole file, and errors give the row.
+    return pyarrow.csv.read_csv(
+        path,
+        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=min(size + 1, 2**31 - 1)),
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+    )
+
+
+def _read_json(path: Path) -> list[dict[str, Any]]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8-sig") as file:
+        lines = file.readlines()
+    if path.suffix == ".json" and "".join(lines).lstrip().startswith("["):
+        values = [(f"Item {i}", value) for i, value in enumerate(_parse_json("".join(lines), str(path)))]
+    else:
+        numbered = [(f"Line {number}", line) for number, line in enumerate(lines, start=1) if line.strip()]
+        values = [(line, _parse_json(text, f"{line} of {path}")) for line, text in numbered]
+    for place, value in values:
+        if not isinstance(value, dict):
+            raise DataError(f"{place} of {path} must be a JSON object, got {json.dumps(value)[:60]}.")
+    return [value for _, value in values]
+
+
+def _parse_json(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"column {error.colno}" if "\n" not in text.rstrip() else f"line {error.lineno}"
+        raise DataError(
+            f"{place} is not valid JSON ({error.msg}, {where}). Write one object per line, such as "
+            '{"text": "...", "label": "..."}.'
+        ) from None
+
+
+def _table_of(rows: list[dict[str, Any]], path: Path) -> pa.Table:
+    columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        try:
+            columns[name] = pa.array([row.get(name) for row in rows])
+        except (ValueError, OverflowError, pa.ArrowException) as error:
+            raise DataError(f"Column {name!r} of {path} must hold values of one type: {_one_line(error)}.") from None
+    return pa.table(columns)
+
+
+def _from_datasets(loaded: Any, *, place: str | Path) -> dict[str, tuple[str, datasets.Dataset]]:
+    if isinstance(loaded, datasets.Dataset):
+        return {"train": (str(place), loaded)}
+    splits = _one_per_split({name: name for name in loaded}, place=place, found=sorted(loaded))
+    return {split: (f"{place} (split {name})", loaded[name]) for split, name in splits.items()}
+
+
+def _one_per_split(names: dict[str, str], *, place: str | Path, found: list[str]) -> dict[str, str]:
+    """Turn file or split name -> word for it into split -> file or split name."""
+    splits: dict[str, str] = {}
+    for name, word in names.items():
+        if word not in SPLIT_OF:
+            continue
+        other = splits.setdefault(SPLIT_OF[word], name)
+        if other != name:
+            raise DataError(f"{place} has both {other!r} and {name!r} as {SPLIT_OF[word]} split. Remove one.")
+    if "train" not in splits:
+        raise DataError(
+            f"{place} must hold a train split, found {', '.join(found) or 'nothing'}. Files are called train, "
+            f"valid (or validation, dev) and test, and end in {', '.join(FORMATS)}."
+        )
+    return {split: splits[split] for split in ("train", "valid", "test") if split in splits}
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(". ")

@@ -1,0 +1,147 @@
+"""Which column plays which role: text, label, tokens, intent, slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import datasets
+import pyarrow as pa
+
+from dataprune.errors import DataError, check_choice
+
+COMMON_NAMES = {
+    "tokens": ("tokens", "words"),
+    "slots": ("slots", "slot_labels", "tags", "ner_tags"),
+    "intent": ("intent", "intents"),
+    "label": ("label", "labels", "class", "category", "target"),
+    "text": ("text", "sentence", "utterance", "utt", "query", "question"),
+}
+"""Role of a column -> the names it is recognised by, in any case."""
+
+LIST_ROLES = ("tokens", "slots")
+"""Roles whose columns hold one list per row."""
+
+
+def find_columns(
+    dataset: datasets.Dataset, columns: Mapping[str, str] | None = None, *, place: str = "the data"
+) -> dict[str, str]:
+    """Return which column plays which role.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+        The train set.
+    columns : mapping of str to str, optional
+        Role -> column, as far as the caller knows; the others are recognised by name and type.
+    place : str, default="the data"
+        What messages call the data.
+
+    Returns
+    -------
+    dict of str to str
+        Role -> column.
+
+    Raises
+    ------
+    InvalidValueError
+        If `columns` has an unknown role.
+    DataError
+        If `columns` names a column that is not there, or two columns could play the same role.
+
+    Examples
+    --------
+    >>> data = datasets.Dataset.from_dict({"utt": ["hi"], "intent": ["greet"], "id": [7]})
+    >>> find_columns(data)
+    {'text': 'utt', 'label': 'intent'}
+    >>> find_columns(data, {"label": "id"})
+    {'label': 'id', 'intent': 'intent', 'text': 'utt'}
+    """
+    roles = dict(columns or {})
+    for role, column in roles.items():
+        check_choice("load_data", "columns", role, COMMON_NAMES)
+        check_column(dataset, role, column, place=place)
+    for role, names in COMMON_NAMES.items():
+        if role in roles:
+            continue
+        free = [name for name in dataset.column_names if name not in roles.values()]
+        fitting = [name for name in free if name.lower() in names and _fits(role, dataset, name)]
+        best = [name for name in fitting if name.lower() == role] or fitting
+        if len(best) > 1 and role == "text" and "tokens" in roles:
+            continue  # the words are there already
+        if len(best) > 1:
+            raise DataError(
+                f"Columns {', '.join(map(repr, best))} of {place} could each be the {role}. "
+                f"Choose one with columns={{{role!r}: {best[0]!r}}}."
+            )
+        if best:
+            roles[role] = best[0]
+    if "intent" in roles and "slots" not in roles and "label" not in roles:
+        roles["label"] = roles.pop("intent")
+    return roles
+
+
+def check_column(dataset: datasets.Dataset, role: str, column: str, *, place: str = "the data") -> None:
+    """Raise unless a column is there and can play a role.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+        Any split.
+    role : str
+        A key of `COMMON_NAMES`.
+    column : str
+        The column's name.
+    place : str, default="the data"
+        What messages call the data.
+
+    Raises
+    ------
+    DataError
+        If the column is missing, or its type does not fit the role.
+
+    Examples
+    --------
+    >>> check_column(datasets.Dataset.from_dict({"utt": ["hi"]}), "text", "utt")
+    """
+    if column not in dataset.column_names:
+        raise DataError(
+            f"{place} must have the column {column!r} ({role}), got {', '.join(map(repr, dataset.column_names))}. "
+            f"Name yours with columns={{{role!r}: ...}}."
+        )
+    if not _fits(role, dataset, column):
+        rule = {"text": "texts", "tokens": "lists of words", "slots": "lists of tags"}.get(role, "one class per row")
+        raise DataError(
+            f"Column {column!r} of {place} must hold {rule} ({role}), "
+            f"got {dataset.data.schema.field(column).type}. Choose another with columns={{{role!r}: ...}}."
+        )
+
+
+def _fits(role: str, dataset: datasets.Dataset, column: str) -> bool:
+    kind = dataset.data.schema.field(column).type
+    is_text = bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    if role in LIST_ROLES:
+        return is_text or is_list(kind)
+    if role == "text":
+        return is_text
+    return not pa.types.is_nested(kind)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Say whether a column's type is a list.
+
+    Parameters
+    ----------
+    kind : pyarrow.DataType
+        The type.
+
+    Returns
+    -------
+    bool
+        True for lists of any values.
+
+    Examples
+    --------
+    >>> is_list(pa.list_(pa.string())), is_list(pa.string())
+    (True, False)
+    """
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))

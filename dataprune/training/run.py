@@ -7,23 +7,27 @@ import logging
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
+from dataprune import __version__
 from dataprune.data.files import naming_what_failed, read_json, write_atomically, write_json
-from dataprune.data.forward import default_forward, with_precision
+from dataprune.data.forward import PRECISIONS, default_forward, with_precision
 from dataprune.data.loading import load_data
-from dataprune.data.tasks import TASKS, Task, guess_task
-from dataprune.errors import StateError, check_choice
+from dataprune.data.tasks import TASKS, ClassificationTask, Task, guess_task
+from dataprune.errors import StateError, check_choice, check_count, check_positive
 from dataprune.models import build_model, load_tokenizer
 from dataprune.scheduling import CyclicScheduler
 from dataprune.scoring.base import BatchScorer
 from dataprune.scoring.error_norm import EL2N, JointEL2N
+from dataprune.scoring.store import SMOOTHINGS
 from dataprune.scoring.uncertainty import Loss
 from dataprune.selection.base import Selector
 from dataprune.selection.random import RandomK, WeightedK
@@ -31,6 +35,7 @@ from dataprune.selection.ranked import TopK
 from dataprune.training.config import RunConfig
 from dataprune.training.evaluation import evaluate
 from dataprune.training.history import SECONDS
+from dataprune.training.loop import LR_SCHEDULES
 from dataprune.training.pruner import DynamicPruner
 
 if TYPE_CHECKING:
@@ -44,7 +49,7 @@ SCORERS: dict[str, type[BatchScorer]] = {"el2n": EL2N, "joint-el2n": JointEL2N, 
 SELECTORS: dict[str, type[Selector]] = {"top-k": TopK, "weighted-k": WeightedK, "random-k": RandomK}
 """Names of selectors on the command line."""
 
-PACKAGES = ("dataprune", "torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
 CONFIG, CHECKPOINTS, RUN = "config.json", "checkpoints", "run.json"
 
 
@@ -72,7 +77,7 @@ def make_pruner(config: RunConfig, task: Task) -> DynamicPruner:
     --------
     >>> from dataprune.data.tasks import ClassificationTask
     >>> make_pruner(RunConfig(data="", model="", output_dir="", selector="random-k"), ClassificationTask())
-    DynamicPruner(scorer=EL2N(), selector=RandomK(), scheduler=CyclicScheduler())
+    DynamicPruner(scheduler=CyclicScheduler(), scorer=EL2N(), selector=RandomK())
     """
     default = "joint-el2n" if len(task.heads) > 1 else "el2n"
     scorer = default if config.scorer is None else check_choice("train", "scorer", config.scorer, SCORERS)
@@ -88,6 +93,42 @@ def make_pruner(config: RunConfig, task: Task) -> DynamicPruner:
         refresh=config.refresh,
         random_state=config.seed,
     )
+
+
+def check_config(config: RunConfig) -> None:
+    """Raise unless every setting is in range, before anything is read or written.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The configuration.
+
+    Raises
+    ------
+    InvalidTypeError
+        If a setting is of the wrong kind.
+    InvalidValueError
+        If a setting is out of range, a name is unknown, or settings do not go together.
+
+    Examples
+    --------
+    >>> check_config(RunConfig(data="", model="", output_dir="", batch_size=0))
+    Traceback (most recent call last):
+    dataprune.errors.InvalidValueError: train.batch_size must be at least 1, got 0.
+    """
+    if config.task is not None:
+        check_choice("train", "task", config.task, TASKS)
+    check_choice("train", "lr_schedule", config.lr_schedule, LR_SCHEDULES)
+    check_choice("train", "mixed_precision", config.mixed_precision, PRECISIONS)
+    check_choice("train", "smoothing", config.smoothing, SMOOTHINGS)
+    check_positive("train", "learning_rate", config.learning_rate)
+    check_count("train", "batch_size", config.batch_size, minimum=1)
+    check_count("train", "seed", config.seed)
+    check_count("train", "max_length_tokens", config.max_length_tokens, minimum=3)
+    # A rehearsal on stand-ins: what the pruner refuses now, it would refuse after the data were read.
+    pruner = make_pruner(config, ClassificationTask() if config.task is None else TASKS[config.task]())
+    rehearsal: DataLoader[Any] = DataLoader([0] * 1000, config.batch_size)  # type: ignore[arg-type]
+    pruner.attach(rehearsal, n_epochs=config.n_epochs, n_accumulation=config.n_accumulation, model=torch.nn.Identity())
 
 
 def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> dict[str, Any]:
@@ -114,14 +155,19 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
     ------
     DataError
         If the data cannot be used.
+    InvalidTypeError
+        If a setting is of the wrong kind, or the model is no encoder.
     InvalidValueError
-        If a setting is out of range.
+        If a setting is out of range, the model is missing, or a loss is not finite.
+    OutputError
+        If the folder cannot be written to.
     StateError
         If the folder holds a finished run, or an unfinished one of another configuration.
     TrainingInterrupted
         At Ctrl-C, after the state was saved.
     """
     started = time.perf_counter()
+    check_config(config)
     output_dir = Path(config.output_dir)
     _claim(output_dir, config, resume=resume)
     data = load_data(config.data, columns=config.columns or None, random_state=config.seed)
@@ -178,7 +224,7 @@ def _claim(output_dir: Path, config: RunConfig, *, resume: bool) -> None:
         raise StateError(f"The folder {output_dir} already holds a finished run. Choose another --output-dir.")
     ours = asdict(config)
     if (output_dir / CONFIG).exists():
-        theirs = read_json(output_dir / CONFIG)
+        theirs = {**read_json(output_dir / CONFIG), "output_dir": config.output_dir}  # the folder may have moved
         has_checkpoint = any((output_dir / CHECKPOINTS).glob("checkpoint-*"))
         if has_checkpoint and not resume:
             raise StateError(
@@ -195,6 +241,26 @@ def _claim(output_dir: Path, config: RunConfig, *, resume: bool) -> None:
     write_json(output_dir / CONFIG, ours)
 
 
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing bars on standard error while it saves.
+
+    Yields
+    ------
+    None
+        Control, while the model is saved.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    had_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if had_bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def _write_results(
     output_dir: Path, pruner: DynamicPruner, train: datasets.Dataset, *, task: Task, model: Any, tokenizer: Any
 ) -> None:
@@ -203,7 +269,7 @@ def _write_results(
 
     # The model's folder is written whole beside its place: half a model would load without a word.
     part = output_dir / ".model.part"
-    with naming_what_failed(output_dir / "model"):
+    with naming_what_failed(output_dir / "model"), no_progress_bars():
         shutil.rmtree(part, ignore_errors=True)
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
@@ -259,7 +325,11 @@ def _summary(
         "compute_fraction": (trained + scored / 3) / full,  # a scoring pass has no backward pass
         "config": asdict(config),
         "pruner": repr(pruner),
-        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}},
+        "versions": {
+            "dataprune": __version__,
+            "python": platform.python_version(),
+            **{package: importlib.metadata.version(package) for package in PACKAGES},
+        },
         "seed": config.seed,
         "notes": notes,
     }

@@ -1,0 +1,23 @@
+"""``dataprune methods``: what there is to choose from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from dataprune.cli.options import AsJson
+from dataprune.cli.printing import print_json, print_table
+
+
+def methods(*, as_json: AsJson = False) -> None:  # numpydoc ignore=PR01
+    """List the scorers, selectors and schedulers."""
+    from dataprune.training.catalogue import list_methods
+
+    found = list_methods()
+    if as_json:
+        print_json([asdict(method) for method in found])
+        return
+    for kind in ("scorer", "selector", "scheduler"):
+        here = [method for method in found if method.kind == kind]
+        options = [f"--{kind}"] if any(method.option for method in here) else []  # schedulers are Python's alone
+        rows = [[m.class_name, *([m.option or "-"] if options else []), m.summary.replace("``", "")] for m in here]
+        print_table(f"{kind}s", ["class", *options, "what it does"], rows)

@@ -1,0 +1,53 @@
+"""Options that several commands share; their names are the library's, their defaults those of `RunConfig`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from typer import Option
+
+PRUNING, TRAINING = "Pruning", "Training"
+
+KeepFraction = Annotated[
+    float, Option(metavar="SHARE", help="Examples kept in pruned epochs; 1 trains on all.", rich_help_panel=PRUNING)
+]
+NEpochs = Annotated[int, Option(metavar="N", help="Epochs, warm-up included.", rich_help_panel=TRAINING)]
+NWarmupEpochs = Annotated[int, Option(metavar="N", help="First epochs on all examples.", rich_help_panel=PRUNING)]
+NCycleEpochs = Annotated[int, Option(metavar="N", help="Epochs on one selection.", rich_help_panel=PRUNING)]
+NFullFinalEpochs = Annotated[int, Option(metavar="N", help="Last epochs on all examples.", rich_help_panel=PRUNING)]
+Refresh = Annotated[
+    str,
+    Option(
+        metavar="HOW",
+        help="Scores come from the training pass (observed, free), a scoring pass over everything before each "
+        "selection (full), or over this share of it (such as 0.3).",
+        rich_help_panel=PRUNING,
+    ),
+]
+BatchSize = Annotated[int, Option(metavar="N", help="Examples in a batch.", rich_help_panel=TRAINING)]
+NAccumulation = Annotated[int, Option(metavar="N", help="Batches per optimizer update.", rich_help_panel=TRAINING)]
+AsJson = Annotated[bool, Option("--json", help="Print JSON to standard output, and nothing else there.")]
+
+
+def to_refresh(text: str) -> str | float:
+    """Return a share as a number, a word as it is.
+
+    Parameters
+    ----------
+    text : str
+        What the user typed.
+
+    Returns
+    -------
+    str or float
+        For `RunConfig.refresh`.
+
+    Examples
+    --------
+    >>> to_refresh("full"), to_refresh("0.3")
+    ('full', 0.3)
+    """
+    try:
+        return float(text)
+    except ValueError:
+        return text

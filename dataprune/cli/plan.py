@@ -1,0 +1,56 @@
+"""``dataprune plan``: what a run will do, before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from dataprune.cli.errors import wrong_usage
+from dataprune.cli.options import (
+    AsJson,
+    BatchSize,
+    KeepFraction,
+    NAccumulation,
+    NCycleEpochs,
+    NEpochs,
+    NFullFinalEpochs,
+    NWarmupEpochs,
+    Refresh,
+    to_refresh,
+)
+from dataprune.cli.printing import print_json
+from dataprune.training.config import RunConfig
+
+
+def plan(  # numpydoc ignore=PR01
+    *,
+    n_examples: Annotated[int, typer.Option(metavar="N", help="Rows of the train set.")],
+    n_epochs: NEpochs = RunConfig.n_epochs,
+    batch_size: BatchSize = RunConfig.batch_size,
+    keep_fraction: KeepFraction = RunConfig.keep_fraction,
+    n_warmup_epochs: NWarmupEpochs = RunConfig.n_warmup_epochs,
+    n_cycle_epochs: NCycleEpochs = RunConfig.n_cycle_epochs,
+    n_full_final_epochs: NFullFinalEpochs = RunConfig.n_full_final_epochs,
+    refresh: Refresh = str(RunConfig.refresh),
+    n_accumulation: NAccumulation = RunConfig.n_accumulation,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a run will do: examples, updates and compute of each epoch."""
+    from dataprune.scheduling import CyclicScheduler
+
+    with wrong_usage():
+        scheduler = CyclicScheduler(
+            keep_fraction=keep_fraction,
+            n_warmup_epochs=n_warmup_epochs,
+            n_cycle_epochs=n_cycle_epochs,
+            n_full_final_epochs=n_full_final_epochs,
+        )
+        found = scheduler.plan(
+            n_examples, n_epochs, batch_size, n_accumulation=n_accumulation, refresh=to_refresh(refresh)
+        )
+    if as_json:
+        print_json({**asdict(found), "n_updates": found.n_updates, "compute_fraction": found.compute_fraction})
+    else:
+        typer.echo(str(found))

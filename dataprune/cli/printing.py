@@ -1,0 +1,60 @@
+"""Results on standard output: tables for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def print_json(value: object) -> None:
+    """Print `value` as JSON and nothing else.
+
+    Parameters
+    ----------
+    value : object
+        Anything that `json` can write.
+    """
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_text(text: str, *, style: str = "") -> None:
+    """Print a paragraph, wrapped between words at the terminal's width.
+
+    Parameters
+    ----------
+    text : str
+        Taken literally.
+    style : str, default=""
+        Colour or weight, where the terminal has any.
+    """
+    Console().print(Text(text, style=style))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> None:
+    """Print a table.
+
+    Parameters
+    ----------
+    title : str
+        Line above it.
+    columns : sequence of str
+        Headings.
+    rows : iterable of sequence of str
+        One text per column, taken literally.
+    right : bool, default=False
+        Align all columns but the first to the right, for numbers.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for position, name in enumerate(columns):
+        is_last = position == len(columns) - 1  # the one that may wrap, where it holds text
+        table.add_column(name, justify="right" if right and position else "left", no_wrap=right or not is_last)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    print_text(title, style="bold")
+    Console().print(table)
+    print_text("")

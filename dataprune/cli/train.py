@@ -1,0 +1,145 @@
+"""``dataprune train``: one whole run, from a folder of data to a folder of results."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+from typing import Annotated, Any
+
+import typer
+
+from dataprune.cli.errors import UsageError, say, wrong_usage
+from dataprune.cli.options import (
+    PRUNING,
+    TRAINING,
+    AsJson,
+    BatchSize,
+    KeepFraction,
+    NAccumulation,
+    NCycleEpochs,
+    NEpochs,
+    NFullFinalEpochs,
+    NWarmupEpochs,
+    Refresh,
+    to_refresh,
+)
+from dataprune.cli.printing import print_json, print_table
+from dataprune.errors import TrainingInterrupted
+from dataprune.training.config import RunConfig
+
+
+def train(  # numpydoc ignore=PR01
+    *,
+    data: Annotated[str, typer.Option(metavar="DIR", help="Folder or file of data, or a hub name.")],
+    model: Annotated[str, typer.Option(metavar="DIR", help="Folder or hub name of an encoder.")],
+    output_dir: Annotated[str, typer.Option(metavar="DIR", help="New folder for the results.")],
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="classification or joint-nlu; guessed from the columns.")
+    ] = RunConfig.task,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE=NAME", help="A column's name where the guess is wrong: text=utterance; repeatable."),
+    ] = None,
+    keep_fraction: KeepFraction = RunConfig.keep_fraction,
+    n_warmup_epochs: NWarmupEpochs = RunConfig.n_warmup_epochs,
+    n_cycle_epochs: NCycleEpochs = RunConfig.n_cycle_epochs,
+    n_full_final_epochs: NFullFinalEpochs = RunConfig.n_full_final_epochs,
+    scorer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How hard an example is, see `dataprune methods`; by default the task's error norm.",
+            rich_help_panel=PRUNING,
+        ),
+    ] = RunConfig.scorer,
+    selector: Annotated[
+        str, typer.Option(metavar="NAME", help="Which to keep, see `dataprune methods`.", rich_help_panel=PRUNING)
+    ] = RunConfig.selector,
+    refresh: Refresh = str(RunConfig.refresh),
+    smoothing: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How scores combine over time: last, mean, ema, ema_plus_std.",
+            rich_help_panel=PRUNING,
+        ),
+    ] = RunConfig.smoothing,
+    n_epochs: NEpochs = RunConfig.n_epochs,
+    batch_size: BatchSize = RunConfig.batch_size,
+    learning_rate: Annotated[
+        float, typer.Option(metavar="RATE", help="Peak learning rate.", rich_help_panel=TRAINING)
+    ] = RunConfig.learning_rate,
+    lr_schedule: Annotated[
+        str, typer.Option(metavar="NAME", help="linear, cosine or constant.", rich_help_panel=TRAINING)
+    ] = RunConfig.lr_schedule,
+    n_accumulation: NAccumulation = RunConfig.n_accumulation,
+    mixed_precision: Annotated[
+        str, typer.Option(metavar="NAME", help="no or bf16.", rich_help_panel=TRAINING)
+    ] = RunConfig.mixed_precision,
+    max_length_tokens: Annotated[
+        int, typer.Option(metavar="N", help="Longer inputs are cut.", rich_help_panel=TRAINING)
+    ] = RunConfig.max_length_tokens,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of weights, orders and selections.", rich_help_panel=TRAINING)
+    ] = RunConfig.seed,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in the folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune an encoder on the examples that still matter, and save everything.
+
+    Writes model/, history.csv, scores.safetensors, kept.parquet and run.json to the output folder.
+    """
+    given = locals()
+    settings = {field.name: given[field.name] for field in fields(RunConfig) if field.name in given}
+    config = RunConfig(**{**settings, "columns": _to_columns(column or []), "refresh": to_refresh(refresh)})
+
+    from dataprune.training.run import check_config, run
+
+    with wrong_usage():
+        check_config(config)
+    try:
+        result = run(config, resume=resume, progress=sys.stderr.isatty())
+    except TrainingInterrupted:
+        raise TrainingInterrupted(
+            f"Interrupted; the state is saved in {output_dir}. Go on with the same command and --resume."
+        ) from None
+    for note in result["notes"]:
+        say(note, style="yellow")
+    if as_json:
+        print_json(result)
+    else:
+        _print_summary(result)
+
+
+def _to_columns(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if not all(pair.partition("=")):
+            raise UsageError(f"--column must be ROLE=NAME, such as text=utterance, got {pair!r}.")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _print_summary(result: dict[str, Any]) -> None:
+    metrics, seconds, config = result["metrics"], result["seconds"], result["config"]
+    names = list(metrics["valid"])
+    print_table(
+        f"Epoch {result['best_epoch'] + 1} of {config['n_epochs']}, the best on the valid split",
+        ["", *metrics],
+        [[name.replace("_", " "), *(f"{values[name]:.2%}" for values in metrics.values())] for name in names],
+        right=True,
+    )
+    n_full = result["n_examples"] * config["n_epochs"]
+    print_table(
+        "Trained on",
+        ["examples", "of a full run", "tokens", "updates", "compute of a full run"],
+        [
+            [
+                f"{result['examples_trained']:,}",
+                f"{result['examples_trained'] / n_full:.0%}",
+                f"{result['tokens_trained']:,}",
+                f"{result['n_updates']:,}",
+                f"{result['compute_fraction']:.0%}",
+            ]
+        ],
+    )
+    print_table("Seconds", list(seconds), [[f"{spent:,.1f}" for spent in seconds.values()]])
+    typer.echo(f"{config['output_dir']} holds model/, history.csv, scores.safetensors, kept.parquet and run.json.")

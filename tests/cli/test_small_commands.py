@@ -1,0 +1,109 @@
+"""``dataprune plan``, ``methods``, help and version; and how mistakes are told."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from cli_parts import run_cli, start_process
+
+import dataprune
+from dataprune import CyclicScheduler
+from dataprune.cli.errors import to_options
+
+
+def test_plan_prints_what_the_library_plans():
+    words = ["--n-examples", 4478, "--batch-size", 16, "--keep-fraction", 0.3, "--n-warmup-epochs", 2]
+    done = run_cli("plan", *words, "--n-cycle-epochs", 2, "--n-full-final-epochs", 1, "--refresh", "full")
+    scheduler = CyclicScheduler(keep_fraction=0.3, n_warmup_epochs=2, n_cycle_epochs=2, n_full_final_epochs=1)
+    assert done.stdout == f"{scheduler.plan(4478, 10, 16, refresh='full')}\n"
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+def test_plan_as_json_has_the_totals_too():
+    done = run_cli("plan", "--n-examples", 100, "--n-epochs", 3, "--batch-size", 10, "--n-accumulation", 2, "--json")
+    plan = json.loads(done.stdout)
+    assert plan["n_kept"] == [100, 50, 50]
+    assert plan["updates"] == [5, 3, 3]
+    assert plan["n_updates"] == 11
+    assert plan["compute_fraction"] == pytest.approx(2 / 3)
+
+
+def test_methods_lists_every_public_scorer_selector_and_scheduler():
+    found = json.loads(run_cli("methods", "--json").stdout)
+    bases = {"scorer": dataprune.Scorer, "selector": dataprune.Selector, "scheduler": dataprune.Scheduler}
+    for kind, base in bases.items():
+        public = [getattr(dataprune, name) for name in dataprune.__all__]
+        concrete = {
+            c.__name__ for c in public if isinstance(c, type) and issubclass(c, base) and not c.__abstractmethods__
+        }
+        assert {method["class_name"] for method in found if method["kind"] == kind} == concrete
+    assert all(method["summary"] for method in found)
+
+
+def test_methods_prints_the_names_that_train_takes():
+    printed = run_cli("methods").stdout
+    for name in ("el2n", "joint-el2n", "loss", "top-k", "weighted-k", "random-k", "CyclicScheduler"):
+        assert name in printed
+    assert "``" not in printed
+
+
+def test_without_a_command_the_help_is_printed():
+    done = run_cli()
+    assert done.exit_code == 0
+    assert all(command in done.stdout for command in ("demo", "train", "plan", "methods"))
+    assert run_cli("-h").stdout == done.stdout
+
+
+def test_version():
+    assert run_cli("--version").stdout == f"{dataprune.__version__}\n"
+
+
+def test_python_m_dataprune_is_the_command_line():
+    process = start_process("plan", "--n-examples", "half")
+    out, err = process.communicate()
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith("Error: Invalid value for '--n-examples'")
+    assert len(err.splitlines()) == 1
+
+
+def test_help_does_not_wait_for_the_libraries_that_a_run_needs():
+    code = (
+        "import sys, dataprune.cli; heavy = {'transformers', 'datasets', 'accelerate', 'sklearn', 'pandas'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["blan"], "Error: No such command 'blan'. Did you mean 'plan'?"),
+        (["plan", "--n-examples", "9", "--keep-fracton", "1"], "--keep-fraction"),
+        (["plan"], "Error: Missing option '--n-examples'."),
+        (["plan", "--n-examples", "0"], "Error: --n-examples must be at least 1, got 0."),
+        (["plan", "--n-examples", "9", "--batch-size", "-1"], "Error: --batch-size must be at least 1, got -1."),
+        (["plan", "--n-examples", "9", "--refresh", "often"], "Error: --refresh must be 'observed', 'full' or a share"),
+        (["plan", "--n-examples", "9", "--refresh", "2"], "got 2.0."),
+        (["demo", "--n-seeds", "1"], "Error: --n-seeds must be at least 2, got 1."),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(words, sentence):
+    done = run_cli(*words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "option"),
+    [
+        ("CyclicScheduler.keep_fraction must be in (0, 1], got 2.", "--keep-fraction must be in (0, 1], got 2."),
+        ("CyclicScheduler.plan().n_epochs must be at least 1.", "--n-epochs must be at least 1."),
+        ("Name yours with columns={'text': ...}.", "Name yours with --column text=...."),
+        ("Choose one with columns={'text': 'utt'}.", "Choose one with --column text=utt."),
+        ("Row 3 of a.jsonl must have one tag per token.", "Row 3 of a.jsonl must have one tag per token."),
+    ],
+)
+def test_messages_of_the_library_are_put_into_options(message, option):
+    assert to_options(message) == option

@@ -1,0 +1,132 @@
+"""``dataprune train``: from files to files, and on after an interruption."""
+
+import inspect
+import json
+from dataclasses import fields
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from cli_parts import RUN_KEYS, read_history, run_cli, train_words, write_joint, write_texts
+from transformers import AutoModelForSequenceClassification
+
+from dataprune.cli.train import train
+from dataprune.data.loading import load_data
+from dataprune.data.tasks import load_task
+from dataprune.models import JointIntentSlotModel, load_tokenizer
+from dataprune.scoring.store import ScoreStore
+from dataprune.training.config import RunConfig
+from dataprune.training.evaluation import evaluate
+
+
+def measured_again(folder, data, model):
+    """Load what a run saved and measure the test split again."""
+    task = load_task(json.loads((folder / "model" / "task.json").read_text()))
+    tokenizer = load_tokenizer(folder / "model")
+    test = task.encode(load_data(data).splits["test"], tokenizer)
+    return evaluate(test, model, metrics=task.metrics, collate_fn=task.collator(tokenizer))
+
+
+def check_files(folder, result, *, n_examples):
+    """Hold the files of a run against each other."""
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "history.csv", "kept.parquet", "model", "run.json", "scores.safetensors"}
+    assert json.loads((folder / "run.json").read_text()) == result
+    assert set(result) == RUN_KEYS
+    assert set(result["seconds"]) == {"train", "score", "select", "evaluate", "other", "total"}
+    parts = sum(spent for what, spent in result["seconds"].items() if what != "total")
+    assert parts == pytest.approx(result["seconds"]["total"])
+    assert result["n_updates"] == result["n_updates_planned"]
+    assert result["n_examples"] == n_examples
+    assert result["config"] == json.loads((folder / "config.json").read_text())
+
+    history = read_history(folder)
+    assert sum(int(row["kept"]) for row in history) == result["examples_trained"]
+    assert sum(int(row["updates"]) for row in history) == result["n_updates"]
+    assert sum(int(row["tokens"]) for row in history) == result["tokens_trained"]
+
+    kept = pq.read_table(folder / "kept.parquet").to_pandas()
+    assert list(kept) == ["index", "source_row", "score", "n_epochs_trained", "kept"]
+    assert kept["index"].tolist() == list(range(n_examples))
+    assert kept["n_epochs_trained"].sum() == result["examples_trained"]
+    assert kept["kept"].sum() == int(history[-1]["kept"])
+    store = ScoreStore.load(folder / "scores.safetensors")
+    np.testing.assert_array_equal(store.scores, kept["score"])
+
+
+def test_a_joint_run_writes_files_that_agree(tmp_path, tiny_encoder_dir):
+    data, out = write_joint(tmp_path / "data"), tmp_path / "run"
+    done = run_cli(*train_words(data, tiny_encoder_dir, out, "--json"))
+    assert (done.exit_code, done.stderr) == (0, "")
+    result = json.loads(done.stdout)
+    check_files(out, result, n_examples=90)
+    assert list(result["metrics"]["test"]) == ["frame_accuracy", "span_f1", "intent_accuracy"]
+    assert [int(row["kept"]) for row in read_history(out)] == [90, 45, 45]
+    again = measured_again(out, data, JointIntentSlotModel.from_pretrained(out / "model"))
+    assert again == pytest.approx(result["metrics"]["test"])
+
+
+def test_a_classification_run_says_what_it_did_to_the_data(tmp_path, tiny_encoder_dir):
+    data, out = write_texts(tmp_path / "data"), tmp_path / "run"
+    done = run_cli(*train_words(data, tiny_encoder_dir, out))
+    assert done.exit_code == 0
+    assert "No valid split in" in done.stderr
+    assert "'label' (greeting)" in done.stderr
+    result = json.loads((out / "run.json").read_text())
+    check_files(out, result, n_examples=81)
+    assert result["notes"] == done.stderr.splitlines()
+    for words in ("accuracy", "macro f1", "valid", "test", "examples", "of a full run", f"{out} holds model/"):
+        assert words in done.stdout.replace("\n", " ")
+    again = measured_again(out, data, AutoModelForSequenceClassification.from_pretrained(out / "model"))
+    assert again == pytest.approx(result["metrics"]["test"])
+
+
+def test_columns_of_other_names_are_used_as_told(tmp_path, tiny_encoder_dir):
+    write_texts(tmp_path / "data")
+    for path in (tmp_path / "data").iterdir():
+        path.write_text(path.read_text().replace('"text"', '"said"').replace('"label"', '"meant"'))
+    columns = ["--column", "text=said", "--column", "label=meant", "--task", "classification"]
+    done = run_cli(*train_words(tmp_path / "data", tiny_encoder_dir, tmp_path / "run", *columns, "--n-epochs", 2))
+    assert done.exit_code == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["columns"] == {"text": "said", "label": "meant"}
+
+
+@pytest.mark.parametrize(("refresh", "n_scored"), [("full", 90), ("0.4", 36)])
+def test_scoring_passes_are_counted(tmp_path, tiny_encoder_dir, refresh, n_scored):
+    words = ["--refresh", refresh, "--json", "--n-cycle-epochs", 2, "--smoothing", "ema_plus_std"]
+    done = run_cli(*train_words(write_joint(tmp_path / "data"), tiny_encoder_dir, tmp_path / "run", *words))
+    result = json.loads(done.stdout)
+    assert [int(row["scored"]) for row in read_history(tmp_path / "run")] == [0, n_scored, 0]
+    assert result["tokens_scored"] > 0
+    assert result["config"]["refresh"] == (refresh if refresh == "full" else 0.4)
+
+
+def test_every_setting_of_a_run_is_an_option_with_the_same_default():
+    options = inspect.signature(train).parameters
+    renamed = {"columns": "column"}
+    for setting in fields(RunConfig):
+        option = options[renamed.get(setting.name, setting.name)]
+        if setting.name != "columns":
+            assert option.default in {setting.default, inspect.Parameter.empty}
+    assert set(options) == {renamed.get(s.name, s.name) for s in fields(RunConfig)} | {"resume", "as_json"}
+
+
+def test_settings_reach_the_run(tmp_path, tiny_encoder_dir):
+    pruning = {
+        "keep-fraction": 0.25,
+        "n-warmup-epochs": 2,
+        "n-cycle-epochs": 2,
+        "n-full-final-epochs": 1,
+        "n-epochs": 5,
+    }
+    scoring = {"scorer": "loss", "selector": "weighted-k", "smoothing": "mean", "refresh": "observed"}
+    training = {"batch-size": 16, "n-accumulation": 2, "learning-rate": 0.02, "lr-schedule": "cosine", "seed": 3}
+    other = {"mixed-precision": "bf16", "max-length-tokens": 20, "task": "joint-nlu"}
+    words = {**pruning, **scoring, **training, **other}
+    flat = [word for name, value in words.items() for word in (f"--{name}", value)]
+    data, out = write_joint(tmp_path / "data"), tmp_path / "run"
+    done = run_cli("train", "--data", data, "--model", tiny_encoder_dir, "--output-dir", out, "--json", *flat)
+    result = json.loads(done.stdout)
+    expected = {name.replace("-", "_"): value for name, value in words.items()}
+    assert {name: result["config"][name] for name in expected} == expected
+    assert [int(row["kept"]) for row in read_history(out)] == [90, 90, 23, 23, 90]

@@ -278,6 +278,9 @@ class Scheduler(BaseEstimator, ABC):
         if whole_updates:
             n_kept = [round_up_to_updates(n, n_examples, batch_size, n_accumulation) for n in n_kept]
 
+        # A share that rounds to all examples leaves nothing to choose.
+        reselects = tuple(d.reselect and n < n_examples for d, n in zip(decisions, n_kept, strict=True))
+
         def updates(n: int) -> int:
             return count_updates(n, batch_size, n_accumulation=n_accumulation, drop_last=drop_last)
 
@@ -285,12 +288,10 @@ class Scheduler(BaseEstimator, ABC):
         return Plan(
             n_examples=n_examples,
             n_kept=tuple(n_kept),
-            reselects=tuple(decision.reselect for decision in decisions),
+            reselects=reselects,
             updates=tuple(updates(n) for n in n_kept),
             n_updates_full=updates(n_examples) * n_epochs,
-            n_scored=sum(d.reselect for d in decisions) * count_to_keep(n_examples, scored_share)
-            if scored_share
-            else 0,
+            n_scored=sum(reselects) * count_to_keep(n_examples, scored_share) if scored_share else 0,
             exact=not self.adaptive,
         )
 

@@ -47,7 +47,7 @@ class ScoreStore:
     counts : ndarray of int32, shape (n_examples,)
         Visits.
     last_epoch : ndarray of int32, shape (n_examples,)
-        Epoch of the newest visit; -1 = never seen.
+        Epoch of the newest visit; -1 = never seen, or not since `restart`.
     source : ndarray of int8, shape (n_examples,)
         0 = never seen, 1 = observed while training, 2 = scoring pass.
 
@@ -179,6 +179,22 @@ class ScoreStore:
         self._counts[index] += 1
         self._last_epoch[index] = epoch
         self._source[index] = source
+
+    def restart(self) -> None:
+        """Let the epochs of a new run begin: values and visits stay, but lie before its epoch 0.
+
+        Without it, observations of an epoch in which the earlier run saw the example too would count as repeated.
+
+        Examples
+        --------
+        >>> store = ScoreStore(1)
+        >>> store.update(torch.tensor([0]), torch.tensor([2.0]), epoch=0)
+        >>> store.restart()
+        >>> store.scores, store.last_epoch
+        (array([2.], dtype=float32), array([-1], dtype=int32))
+        """
+        self.flush()
+        self._last_epoch[:] = -1
 
     @property
     def scores(self) -> NDArray[np.float32]:

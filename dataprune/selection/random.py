@@ -97,8 +97,8 @@ class WeightedK(Selector):
                 odds[finite] = scores[finite] / scale - lowest / scale
             else:
                 odds[finite] = 1.0
-        # Three classes, each ordered by its keys: certain, drawn by the odds, and fillers.
+        # Four classes, each ordered by its keys: certain, drawn by the odds, fillers, and those below any number.
         drawn = (odds > 0) & (odds < np.inf)
         keys[drawn] /= odds[drawn]
-        rank = np.where(odds == np.inf, 0, np.where(drawn, 1, 2))
+        rank = np.select([odds == np.inf, drawn, finite], [0, 1, 2], default=3)
         return np.lexsort((keys, rank))[:n_keep]

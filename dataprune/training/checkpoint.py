@@ -51,6 +51,7 @@ class Checkpoints:
         self.optimizer = optimizer
         self.pruner = pruner
         self.best = best
+        self._best_epoch_on_disk = -1  # of this run: the folder may hold files of another one
         with naming_what_failed(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -74,13 +75,15 @@ class Checkpoints:
         write_json(path / LOOP, {"optimizer": rest, "random": _random_state(), "best": best})
         if self.best.weights is not None:
             best_file = self.folder / f"best-{self.best.epoch:04d}.safetensors"
-            if not best_file.exists():
+            if self._best_epoch_on_disk != self.best.epoch:
                 _write_torch(best_file, self.best.weights)
+                self._best_epoch_on_disk = self.best.epoch
         self.pruner.save(path / PRUNER)
         for old in self.folder.glob("checkpoint-*"):
             if old != path:
                 shutil.rmtree(old)
-        for old in self.folder.glob("best-*.safetensors"):
+        left_half_written = self.folder.glob(".best-*.part")
+        for old in [*self.folder.glob("best-*.safetensors"), *left_half_written]:
             if old.name != f"best-{self.best.epoch:04d}.safetensors":
                 old.unlink()
         return path
@@ -119,6 +122,7 @@ class Checkpoints:
         best = loop["best"]
         if best["epoch"] >= 0:
             self.best.epoch, self.best.value = best["epoch"], best["value"]
+            self._best_epoch_on_disk = best["epoch"]
             self.best.weights = _read_torch(self.folder / f"best-{best['epoch']:04d}.safetensors")
         _set_random_state(loop["random"])
 

@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from dataprune.errors import InvalidValueError
+
+
+def losses_of(signals: Mapping[str, Tensor]) -> Tensor:
+    """Return the loss of each example, or raise if `forward` did not return it.
+
+    Parameters
+    ----------
+    signals : mapping of str to Tensor
+        What ``forward`` returned.
+
+    Returns
+    -------
+    Tensor
+        Shape (B,).
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no ``loss``.
+
+    Examples
+    --------
+    >>> losses_of({"logits": torch.zeros(2, 3)})
+    Traceback (most recent call last):
+    dataprune.errors.InvalidValueError: forward must return 'loss' with one value per example, got only 'logits'.
+    """
+    if "loss" not in signals:
+        got = ", ".join(map(repr, signals)) or "nothing"
+        raise InvalidValueError(f"forward must return 'loss' with one value per example, got only {got}.")
+    return signals["loss"]
 
 
 def check_losses(losses: Tensor, index: Tensor, *, epoch: int) -> None:

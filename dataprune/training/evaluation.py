@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -144,7 +145,8 @@ class BestModel:
         if name not in metrics:
             raise InvalidValueError(f"DynamicPruner.best_metric must be one of {', '.join(metrics)}, got {name!r}.")
         sign = -1.0 if name == "loss" else 1.0
-        if self.weights is not None and not sign * metrics[name] > sign * self.value:
+        is_better = math.isnan(self.value) or sign * metrics[name] > sign * self.value  # any number beats NaN
+        if self.weights is not None and not is_better:
             return
         self.epoch, self.value = epoch, metrics[name]
         self.weights = {key: tensor.detach().to("cpu", copy=True) for key, tensor in model.state_dict().items()}

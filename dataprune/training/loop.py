@@ -20,7 +20,7 @@ from dataprune.data.indexed import IndexedDataset
 from dataprune.errors import InvalidTypeError, InvalidValueError, TrainingInterrupted, check_choice, check_positive
 from dataprune.scoring.store import ScoreStore
 from dataprune.training.checkpoint import Checkpoints
-from dataprune.training.checks import check_gradient, check_losses
+from dataprune.training.checks import check_gradient, check_losses, losses_of
 from dataprune.training.evaluation import BestModel, evaluate
 from dataprune.training.interrupt import InterruptFlag
 from dataprune.training.progress import progress_bar
@@ -91,7 +91,7 @@ def train(
         peak_rates=[group["lr"] for group in optimizer.param_groups],
         lr_factor=lr_factor,
         forward=forward,
-        max_grad_norm=max_grad_norm,
+        max_grad_norm=math.inf if max_grad_norm is None else max_grad_norm,
     )
     measure = partial(
         evaluate, forward=forward, metrics=metrics, collate_fn=collate_fn, batch_size=batch_size, n_workers=n_workers
@@ -106,7 +106,7 @@ def train(
             pruner.set_epoch(epoch)
             for _update in loop.updates(epoch):
                 show()
-                if interrupt.is_set:
+                if interrupt.is_set and not _is_finished(pruner):  # a finished epoch is evaluated first
                     raise _interrupted(checkpoints)
             if eval_dataset is not None:
                 start = time.perf_counter()
@@ -115,10 +115,10 @@ def train(
                 best.update(values, epoch, model)
             for callback in callbacks:
                 callback(pruner)
-            if checkpoints is not None:
-                checkpoints.save()
             if interrupt.is_set:
                 raise _interrupted(checkpoints)
+            if checkpoints is not None:
+                checkpoints.save()
     pruner.close()
     best.restore(model)
 
@@ -134,16 +134,17 @@ class _Loop:
     peak_rates: list[float]
     lr_factor: Callable[[float], float]
     forward: Forward
-    max_grad_norm: float | None
+    max_grad_norm: float
 
     def updates(self, epoch: int) -> Iterator[None]:
         """Train on the selection of `epoch` and yield after each optimizer update."""
         pruner, n_accumulation = self.pruner, self.pruner.n_accumulation_
         self._set_learning_rate()
+        self._zero_grad()  # what earlier training left
         self.model.train()
         for index, batch in self.loader:
             signals = self.forward(self.model, batch)
-            losses = signals["loss"]  # (B,)
+            losses = losses_of(signals)  # (B,)
             check_losses(losses, index, epoch=epoch)
             start = pruner.n_observed_batches_ // n_accumulation * n_accumulation
             window = min(n_accumulation, pruner.n_batches - start)  # the last window of an epoch may be shorter
@@ -151,13 +152,16 @@ class _Loop:
             pruner.observe(index, **signals)
             if pruner.n_observed_batches_ < start + window:
                 continue
-            if self.max_grad_norm is not None:
-                norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-                check_gradient(norm, index, epoch=epoch)
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+            check_gradient(norm, index, epoch=epoch)
             self.optimizer.step()
-            self.optimizer.zero_grad()
+            self._zero_grad()
             self._set_learning_rate()
             yield
+
+    def _zero_grad(self) -> None:
+        self.optimizer.zero_grad()
+        self.model.zero_grad()  # parameters that the optimizer leaves out would pile up and distort the clipping
 
     def _set_learning_rate(self) -> None:
         for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
@@ -215,8 +219,11 @@ def _accelerator() -> Accelerator:
 def _first_epoch(pruner: DynamicPruner) -> int:
     if pruner.epoch_ < 0:
         return 0
-    finished = pruner.n_observed_batches_ == pruner.n_batches  # the checkpoint of a finished epoch
-    return pruner.epoch_ + 1 if finished else pruner.epoch_
+    return pruner.epoch_ + 1 if _is_finished(pruner) else pruner.epoch_
+
+
+def _is_finished(pruner: DynamicPruner) -> bool:
+    return pruner.n_observed_batches_ == pruner.n_batches
 
 
 def _interrupted(checkpoints: Checkpoints | None) -> TrainingInterrupted:

@@ -157,8 +157,9 @@ class DynamicPruner(BaseEstimator):
             If parameters do not go together, or the loader has a sampler of its own.
         """
         self._check_parts(model=model, scores=scores)
+        batch_size = _checked_batch_size(loader)
         dataset = IndexedDataset(loader.dataset)
-        n_examples, batch_size = len(dataset), _checked_batch_size(loader)
+        n_examples = len(dataset)
         if n_examples == 0:
             raise InvalidValueError("DynamicPruner.attach() needs a data set with examples, got an empty one.")
         self.n_examples_, self.n_epochs_ = n_examples, check_count("DynamicPruner", "n_epochs", n_epochs, minimum=1)
@@ -176,8 +177,14 @@ class DynamicPruner(BaseEstimator):
             whole_updates=whole_updates,
             refresh=self.refresh if self.scorer is not None else "observed",
         )
+        if 0 in self.plan_.updates:
+            raise InvalidValueError(
+                f"The loader's drop_last=True drops the only batch of an epoch that keeps {min(self.plan_.n_kept)} "
+                f"examples, for a batch has {batch_size}. Keep more, or use drop_last=False."
+            )
         if scores is not None and self.scorer_ is not None:
             self.scorer_.store_.load_state_dict(scores.state_dict())
+            self.scorer_.store_.restart()
         elif self.plan_.reselects[0] and self.refresh == "observed" and self._selector.uses_scores:
             raise InvalidValueError(
                 f"{type(self._scheduler).__name__}.n_warmup_epochs must be at least 1 when nothing is scored yet, "
@@ -240,8 +247,13 @@ class DynamicPruner(BaseEstimator):
         return CyclicScheduler() if self.scheduler is None else self.scheduler
 
     def _check_parts(self, *, model: nn.Module | None, scores: ScoreStore | None) -> None:
-        kinds = {"scorer": (self.scorer, BatchScorer), "selector": (self.selector, Selector)}
-        for name, (part, kind) in {**kinds, "scheduler": (self.scheduler, Scheduler)}.items():
+        kinds: dict[str, tuple[object, type]] = {
+            "scorer": (self.scorer, BatchScorer),
+            "selector": (self.selector, Selector),
+            "scheduler": (self.scheduler, Scheduler),
+            "scores": (scores, ScoreStore),
+        }
+        for name, (part, kind) in kinds.items():
             if part is not None and not isinstance(part, kind):
                 raise InvalidTypeError(f"DynamicPruner.{name} must be a {kind.__name__}, got {part!r}.")
         self._scheduler.check()
@@ -263,9 +275,9 @@ class DynamicPruner(BaseEstimator):
             if scores is not None:
                 raise InvalidValueError("DynamicPruner.scorer must be given to go on from scores=..., got None.")
             return
-        if self.refresh == "observed" and not self.scorer.supports_observe:
+        if self.refresh != "full" and not self.scorer.supports_observe:
             raise InvalidValueError(
-                f"DynamicPruner.refresh must be 'full' for {type(self.scorer).__name__}, got 'observed'. "
+                f"DynamicPruner.refresh must be 'full' for {type(self.scorer).__name__}, got {self.refresh!r}. "
                 "Its score cannot be read off a training pass."
             )
         if self.refresh != "observed" and model is None:
@@ -290,6 +302,7 @@ class DynamicPruner(BaseEstimator):
             a score is NaN.
         """
         self._check_attached()
+        epoch = check_count("DynamicPruner", "epoch", epoch)
         if epoch == self.epoch_:
             return
         if not self.epoch_ < epoch < self.n_epochs_:
@@ -330,7 +343,7 @@ class DynamicPruner(BaseEstimator):
     def _begin(self, epoch: int, *, n_observed_batches: int) -> None:
         self.epoch_, self.n_observed_batches_, self._weight_table = epoch, n_observed_batches, None
         self._has_unit_weights = bool((self.weights_ == 1.0).all())
-        self._generator.manual_seed(int(np.random.default_rng([self.random_state, epoch, 2]).integers(2**63)))
+        self._generator.manual_seed(int(np.random.default_rng([self.random_state, max(epoch, 0), 2]).integers(2**63)))
         self.sampler_.select(epoch, self.indices_, n_skipped_batches=n_observed_batches)
 
     def _scores(self) -> NDArray[np.float32]:
@@ -345,7 +358,8 @@ class DynamicPruner(BaseEstimator):
         store = self.scorer_.store_
         if isinstance(self.refresh, float):
             n_stale = count_to_keep(self.n_examples_, self.refresh)
-            rows = np.sort(np.argsort(store.last_epoch, kind="stable")[:n_stale])
+            stalest_first = np.lexsort((store.last_epoch, store.counts > 0))  # the never seen before any other
+            rows = np.sort(stalest_first[:n_stale])
         self.scorer_.set_epoch(epoch, source=PASS)
         for index, signals in self._scoring_pass(indices=rows):
             self.scorer_.update(index, **signals)
@@ -383,7 +397,8 @@ class DynamicPruner(BaseEstimator):
             self.scorer_.update(index, **signals)
         self.n_observed_batches_ += 1
         record = self.history_[-1]
-        record.n_updates = -(-self.n_observed_batches_ // self.n_accumulation_)
+        n_whole, rest = divmod(self.n_observed_batches_, self.n_accumulation_)
+        record.n_updates = n_whole + int(rest > 0 and self.n_observed_batches_ >= self.n_batches)
         # Training ends with the last batch observed: what comes between two epochs is evaluation or saving.
         record.seconds["train"] += start - self._clock
         self._clock = time.perf_counter()
@@ -420,6 +435,7 @@ class DynamicPruner(BaseEstimator):
     @property
     def has_unit_weights(self) -> bool:
         """Whether every loss weight of the current epoch is 1."""
+        self._check_started()
         return self._has_unit_weights
 
     def progress(self) -> float:
@@ -589,8 +605,7 @@ class DynamicPruner(BaseEstimator):
         self.weights_ = np.asarray(state["weights"], np.float32).copy()
         self.n_epochs_kept_ = np.asarray(state["n_epochs_kept"], np.int32).copy()
         self.history_ = PruningHistory.from_list(state["history"])
-        if state["epoch"] >= 0:
-            self._begin(state["epoch"], n_observed_batches=state["n_observed_batches"])
+        self._begin(state["epoch"], n_observed_batches=state["n_observed_batches"])
         self._clock = time.perf_counter()
 
     def save(self, path: str | Path) -> None:

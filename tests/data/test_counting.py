@@ -4,13 +4,14 @@ from fractions import Fraction
 from math import floor
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dataprune.data.counting import count_to_keep, count_updates, round_up_to_updates
 
 
 @given(n_examples=st.integers(1, 100_000), percent=st.integers(1, 1000))
+@example(n_examples=100, percent=145)  # 14.499999999999998 in binary
 def test_a_share_of_tenths_of_a_percent_is_rounded_half_up_as_on_paper(n_examples, percent):
     exact = floor(Fraction(percent, 1000) * n_examples + Fraction(1, 2))
     assert count_to_keep(n_examples, percent / 1000) == max(1, exact)

@@ -24,7 +24,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_other(tmp_path):
     with pytest.raises(RuntimeError, match="disk full"):
         write_atomically(path, fail)
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path):
@@ -40,6 +40,15 @@ def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path):
         write_atomically(path, die)
     os.waitpid(child, 0)
     assert path.read_text() == "old"
+
+
+def test_who_reads_the_old_file_reads_it_to_its_end(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with path.open() as reader:
+        write_atomically(path, lambda part: part.write_text("new"))
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
 
 
 def test_a_new_file_can_be_read_by_whom_the_umask_allows(tmp_path):
@@ -61,7 +70,7 @@ def test_json_comes_back(tmp_path):
 def test_a_value_that_is_no_json_leaves_nothing(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"x": object()})
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe"])
@@ -69,7 +78,7 @@ def test_damaged_json_is_one_sentence(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(StateError, match=r"a.json is damaged: .*\.$"):
         read_json(tmp_path / "a.json")
-    with pytest.raises(StateError, match="b.json does not exist"):
+    with pytest.raises(StateError, match=r"b.json does not exist"):
         read_json(tmp_path / "b.json")
 
 

@@ -48,9 +48,7 @@ def test_the_loss_of_an_example_is_the_slow_one(n, n_tokens, n_classes, masked, 
     before = labels.clone()
     losses = cross_entropy_per_example(logits, labels)
     assert losses.shape == (n,)
-    expected = [
-        slow_loss(logits[i].reshape(-1, n_classes).tolist(), labels[i].reshape(-1).tolist()) for i in range(n)
-    ]
+    expected = [slow_loss(logits[i].reshape(-1, n_classes).tolist(), labels[i].reshape(-1).tolist()) for i in range(n)]
     assert losses.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert torch.equal(labels, before)
 
@@ -62,7 +60,9 @@ def test_a_gradient_reaches_the_logits_that_count_alone():
 
 
 def test_losses_of_bf16_logits_are_float32():
-    assert cross_entropy_per_example(torch.zeros(2, 3, dtype=torch.bfloat16), torch.tensor([0, 1])).dtype == torch.float32
+    assert (
+        cross_entropy_per_example(torch.zeros(2, 3, dtype=torch.bfloat16), torch.tensor([0, 1])).dtype == torch.float32
+    )
 
 
 def test_shapes_that_do_not_belong_together_are_refused():

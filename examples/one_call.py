@@ -6,7 +6,15 @@ The sentences are made up, and we know which of them are redundant. Run: python 
 import torch
 from transformers import BertConfig
 
-from dataprune import CyclicScheduler, DynamicPruner, JointEL2N, JointIntentSlotModel, JointNLUTask, TopK, make_joint_nlu
+from dataprune import (
+    CyclicScheduler,
+    DynamicPruner,
+    JointEL2N,
+    JointIntentSlotModel,
+    JointNLUTask,
+    TopK,
+    make_joint_nlu,
+)
 from dataprune.models import JointIntentSlotConfig
 from dataprune.training.demo import make_tokenizer
 
@@ -35,6 +43,6 @@ pruner.fit(
 )
 print(pruner.history_)
 n_pruned_epochs = 10
-dropped = 1 - (pruner.n_epochs_kept_ - 2) / n_pruned_epochs
+dropped = 1 - (pruner.n_epochs_trained_ - 2) / n_pruned_epochs
 print(f"a pruned epoch left out {dropped[data.is_redundant].mean():.0%} of the redundant sentences,")
 print(f"and {dropped[~data.is_redundant].mean():.0%} of the others")

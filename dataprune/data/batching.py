@@ -34,10 +34,13 @@ def example_lengths(dataset: Any) -> NDArray[np.int64] | None:
     columns = getattr(dataset, "column_names", None)
     if not isinstance(columns, list):
         return None
-    if "length" in columns:
-        return np.asarray(dataset["length"][:], dtype=np.int64)
+    if "length" in columns and "int" in str(getattr(dataset.features["length"], "dtype", "")):
+        return np.asarray(dataset.with_format(None)["length"][:], dtype=np.int64)
     if "input_ids" in columns:
-        return np.fromiter((len(ids) for ids in dataset["input_ids"]), dtype=np.int64, count=len(dataset))
+        import pyarrow.compute as pc
+
+        lists = dataset.select_columns(["input_ids"]).with_format("arrow")[:].column(0)  # not copied row by row
+        return np.asarray(pc.list_value_length(lists), dtype=np.int64)
     return None
 
 
@@ -108,10 +111,11 @@ def shuffled_order(
     order = rng.permutation(indices)
     if lengths is None:
         return order
-    pool = BATCHES_PER_POOL * batch_size
-    for start in range(0, len(order), pool):
-        part = order[start : start + pool]
-        order[start : start + pool] = part[np.argsort(-lengths[part], kind="stable")]
     n_full = len(order) // batch_size
-    full, rest = order[: n_full * batch_size].reshape(n_full, batch_size), order[n_full * batch_size :]
-    return np.concatenate([rng.permutation(full, axis=0).reshape(-1), rest])
+    # The rest is cut off before sorting: it would else hold the shortest of each epoch, and drop_last drops it.
+    full, rest = order[: n_full * batch_size], order[n_full * batch_size :]
+    pool = BATCHES_PER_POOL * batch_size
+    for start in range(0, len(full), pool):
+        part = full[start : start + pool]
+        full[start : start + pool] = part[np.argsort(-lengths[part], kind="stable")]
+    return np.concatenate([rng.permutation(full.reshape(n_full, batch_size), axis=0).reshape(-1), rest])

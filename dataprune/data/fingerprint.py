@@ -71,7 +71,8 @@ def _feed(digest: Any, value: Any) -> None:
     digest.update(type(value).__name__.encode())
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
-        value = value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
+        # float() for bfloat16 and float8, which numpy does not know; to_dense() for sparse tensors.
+        value = (value.to_dense().float() if value.is_floating_point() else value.to_dense()).numpy()
     if isinstance(value, np.ndarray) and value.dtype != object:
         digest.update(f"{value.shape}{value.dtype}".encode())
         digest.update(np.ascontiguousarray(value).tobytes())

@@ -232,6 +232,27 @@ def check_not_generative(model: nn.Module) -> None:
         )
 
 
+def model_device(model: nn.Module) -> torch.device:
+    """Return the device of a model's first parameter.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model.
+
+    Returns
+    -------
+    torch.device
+        The CPU for a model without parameters.
+
+    Examples
+    --------
+    >>> model_device(nn.Linear(1, 1))
+    device(type='cpu')
+    """
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
 def with_precision(forward: Forward, mixed_precision: str) -> Forward:
     """Return `forward` under autocast, for training and scoring alike.
 
@@ -264,8 +285,7 @@ def with_precision(forward: Forward, mixed_precision: str) -> Forward:
         return forward
 
     def autocast_forward(model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(model_device(model).type, dtype=torch.bfloat16):
             return forward(model, batch)
 
     return autocast_forward

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,8 @@ class PrunerCallback(TrainerCallback):
         if metrics is None or not self.trainer.is_in_train or self.trainer.pruner.epoch_ < 0:
             return  # evaluated by hand, or before the first epoch
         seconds = sum(value for name, value in metrics.items() if name.endswith("_runtime"))
-        values = {n: v for n, v in metrics.items() if n != "epoch" and not n.endswith(("_runtime", "_per_second"))}
+        left_out = ("epoch", "_runtime", "_per_second")
+        values = {n: v for n, v in metrics.items() if isinstance(v, Real) and not n.endswith(left_out)}
         self.trainer.pruner.log_evaluation(values, seconds=seconds)
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002

@@ -196,11 +196,6 @@ class PruningTrainer(Trainer):
                 "PruningTrainer.train_dataset must be a datasets.Dataset with a column 'input_ids' for "
                 f"train_sampling_strategy='group_by_length', got {type(dataset).__name__}."
             )
-        if 0 in self.pruner.plan_.updates:
-            raise InvalidValueError(
-                f"PruningTrainer.args.dataloader_drop_last drops the only batch of an epoch that keeps "
-                f"{min(self.pruner.plan_.n_kept)} examples. Leave it out, or keep more."
-            )
         loader.collate_fn = IndexIntoMapping(loader.collate_fn)
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
@@ -331,7 +326,7 @@ class PruningTrainer(Trainer):
         if self._checkpoint is not None:
             self.pruner.load(self._checkpoint / PRUNER_FILE)
             first_epoch = self.pruner.epoch_
-            if self.pruner.n_observed_batches_ == self.pruner.n_batches:
+            if self.pruner.is_epoch_finished:
                 first_epoch += 1  # the checkpoint of a finished epoch
             # Trainer takes all epochs for full ones, and so thinks that fewer were done.
             state = TrainerState.load_from_json(str(self._checkpoint / TRAINER_STATE_FILE))

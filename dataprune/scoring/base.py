@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -201,7 +201,19 @@ class BatchScorer(Scorer):
         store.update(as_index(index), self._score(signals), epoch=self.epoch_, source=self.source_)
         return self
 
-    def _score(self, signals: dict[str, Tensor]) -> Tensor:
+    def check_signals(self, signals: Mapping[str, Tensor]) -> None:
+        """Raise unless all signals are there that `update` needs.
+
+        Parameters
+        ----------
+        signals : mapping of str to Tensor
+            What a forward returned.
+
+        Raises
+        ------
+        InvalidValueError
+            If one is missing.
+        """
         missing = sorted(self.requires - signals.keys())
         if missing:
             needs = " and ".join(map(repr, sorted(self.requires)))
@@ -210,6 +222,9 @@ class BatchScorer(Scorer):
                 f"{type(self).__name__}.update() needs the signals {needs}, got only {got}. "
                 f"Pass {', '.join(f'{name}=...' for name in missing)} to observe(), or return them from forward."
             )
+
+    def _score(self, signals: dict[str, Tensor]) -> Tensor:
+        self.check_signals(signals)
         with torch.no_grad():
             return self.score_batch(**{name: signals[name].detach() for name in signals})
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 from torch import Tensor
 
+from dataprune.errors import InvalidTypeError, check_choice
 from dataprune.scoring.base import BatchScorer
-from dataprune.scoring.functional import el2n, joint_el2n
+from dataprune.scoring.functional import REDUCTIONS, el2n, joint_el2n
 
 
 class EL2N(BatchScorer):
@@ -118,6 +120,31 @@ class JointEL2N(BatchScorer):
         super().__init__(smoothing=smoothing, ema_weight=ema_weight, std_bonus=std_bonus)
         self.heads = heads
         self.reduction = reduction
+
+    def reset(self, n_examples: int) -> Self:
+        """Forget all scores and make room for a data set.
+
+        Parameters
+        ----------
+        n_examples : int
+            Rows of the full data set.
+
+        Returns
+        -------
+        self
+            The scorer.
+
+        Raises
+        ------
+        InvalidTypeError
+            If `heads` is no list of names.
+        InvalidValueError
+            If `reduction` or a smoothing parameter is out of range.
+        """
+        check_choice("JointEL2N", "reduction", self.reduction, REDUCTIONS)
+        if isinstance(self.heads, str) or not self.heads:
+            raise InvalidTypeError(f"JointEL2N.heads must be a list of at least one name, got {self.heads!r}.")
+        return super().reset(n_examples)
 
     @property
     def requires(self) -> frozenset[str]:

@@ -13,57 +13,34 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dataprune.data.batching import example_lengths, length_sorted_batches
-from dataprune.data.forward import Forward, default_forward
+from dataprune.data.forward import Forward, default_forward, model_device
 from dataprune.data.indexed import IndexedCollate, IndexedDataset
 from dataprune.errors import check_count
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put `model` into eval mode for the length of a block, then give every submodule its own mode back.
+def keeping_modes(model: nn.Module) -> Iterator[None]:
+    """Give every submodule of `model` its own training mode back at the end of a block.
 
     Parameters
     ----------
     model : nn.Module
-        Any model; a submodule that was frozen in eval mode stays so afterwards.
+        Any model; a submodule that was frozen in eval mode is so again afterwards.
 
     Examples
     --------
-    >>> model = nn.Dropout()
-    >>> with evaluating(model):
-    ...     model.training
-    False
-    >>> model.training
-    True
+    >>> model = nn.Dropout().eval()
+    >>> with keeping_modes(model):
+    ...     mode = model.train().training
+    >>> mode, model.training
+    (True, False)
     """
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def model_device(model: nn.Module) -> torch.device:
-    """Return the device of a model's first parameter.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Any model.
-
-    Returns
-    -------
-    torch.device
-        The CPU for a model without parameters.
-
-    Examples
-    --------
-    >>> model_device(nn.Linear(1, 1))
-    device(type='cpu')
-    """
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def scoring_pass(
@@ -123,7 +100,8 @@ def scoring_pass(
         generator=torch.Generator().manual_seed(0),  # without its own, a loader draws from the global state
     )
     device = model_device(model)
-    with evaluating(model):
+    with keeping_modes(model):
+        model.eval()
         for index, batch in loader:
             with torch.inference_mode():
                 signals = forward(model, to_device(batch, device))

@@ -128,13 +128,14 @@ class ScoreStore:
         Raises
         ------
         InvalidValueError
-            If an index is out of range, or a score is NaN; the notes are dropped then, the table stays good.
+            If an index is out of range, or a score is NaN; all other scores are counted.
 
         Examples
         --------
         >>> ScoreStore(2).flush()
         """
         pending, self._pending = self._pending, []
+        bad: tuple[int, int] | None = None
         start = 0
         while start < len(pending):  # runs of one (epoch, source), in the order of arrival
             key = pending[start][2:]
@@ -143,8 +144,16 @@ class ScoreStore:
                 end += 1
             index = torch.cat([note[0] for note in pending[start:end]]).cpu().numpy().astype(np.int64)
             values = torch.cat([note[1] for note in pending[start:end]]).cpu().numpy()
-            self._count(index, values, *key)
+            numbers = ~np.isnan(values)
+            self._count(index[numbers], values[numbers], *key)
+            if not numbers.all():
+                bad = bad or (int(index[~numbers][0]), key[0])
             start = end
+        if bad is not None:
+            raise InvalidValueError(
+                f"The score of example {bad[0]} is NaN in epoch {bad[1]}. "
+                "Look at that row; if it is fine, lower the learning rate or train without mixed precision."
+            )
 
     def _count(self, index: NDArray[np.int64], values: NDArray[np.float32], epoch: int, source: int) -> None:
         if not len(index):
@@ -153,12 +162,6 @@ class ScoreStore:
             raise InvalidValueError(
                 f"An index must be in [0, {self.n_examples}), got {index.min()} to {index.max()}. "
                 "Pass positions in the full data set, not in a subset."
-            )
-        if np.isnan(values).any():
-            example = int(index[np.isnan(values)][0])
-            raise InvalidValueError(
-                f"The score of example {example} is NaN in epoch {epoch}. "
-                "Look at that row; if it is fine, lower the learning rate or train without mixed precision."
             )
         index, first = np.unique(index, return_index=True)
         fresh = self._last_epoch[index] != epoch
@@ -211,19 +214,19 @@ class ScoreStore:
     def counts(self) -> NDArray[np.int32]:
         """Visits of each example."""
         self.flush()
-        return self._counts
+        return self._counts.copy()
 
     @property
     def last_epoch(self) -> NDArray[np.int32]:
         """Epoch of each example's newest visit; -1 = never seen."""
         self.flush()
-        return self._last_epoch
+        return self._last_epoch.copy()
 
     @property
     def source(self) -> NDArray[np.int8]:
         """Where each newest score came from: 0 nowhere, 1 training pass, 2 scoring pass."""
         self.flush()
-        return self._source
+        return self._source.copy()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the table and its settings: arrays, numbers and strings only.

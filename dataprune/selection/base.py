@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -218,7 +218,7 @@ def take_rows(dataset: Any, indices: NDArray[np.int64]) -> Any:
         return dataset[indices]
     if isinstance(dataset, (list, tuple)):
         return type(dataset)(dataset[i] for i in indices)
-    if isinstance(dataset, Dataset):
+    if isinstance(dataset, Dataset) or (hasattr(dataset, "__getitem__") and not isinstance(dataset, Mapping)):
         return Subset(dataset, indices.tolist())
     raise InvalidTypeError(
         "A data set must be a datasets.Dataset, torch Dataset, ndarray, DataFrame or list, "

@@ -88,6 +88,11 @@ class Checkpoints:
                 old.unlink()
         return path
 
+    def clear(self) -> None:
+        """Delete what an earlier run left in the folder: a later resume must not take it for this run's."""
+        for old in self.folder.glob("checkpoint-*"):
+            shutil.rmtree(old)
+
     def newest(self) -> Path | None:
         """Return the newest checkpoint whose last file is there.
 
@@ -120,6 +125,10 @@ class Checkpoints:
                 raise
             raise StateError(f"The checkpoint {path} belongs to another model or optimizer: {error}") from None
         best = loop["best"]
+        if best["metric"] != self.best.metric:
+            raise StateError(
+                f"This state was saved with best_metric={best['metric']!r}, but this run has {self.best.metric!r}."
+            )
         if best["epoch"] >= 0:
             self.best.epoch, self.best.value = best["epoch"], best["value"]
             self._best_epoch_on_disk = best["epoch"]
@@ -163,7 +172,8 @@ def _split(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 tensors[f"{parameter}.{name}"] = value
             else:
                 numbers.setdefault(str(parameter), {})[name] = value
-    return tensors, {"numbers": numbers, "param_groups": state["param_groups"]}
+    groups = [{k: v.item() if torch.is_tensor(v) else v for k, v in group.items()} for group in state["param_groups"]]
+    return tensors, {"numbers": numbers, "param_groups": groups}
 
 
 def _join(tensors: dict[str, Tensor], rest: dict[str, Any]) -> dict[str, Any]:

@@ -313,7 +313,7 @@ def _train(method: str, train: SyntheticData, test: SyntheticData, *, n_epochs: 
     )
     metrics = evaluate(task.encode(test.dataset, tokenizer), model, metrics=task.metrics, collate_fn=collate)
     n_pruned = sum(record.n_kept < pruner.n_examples_ for record in pruner.history_)
-    dropped = (n_epochs - pruner.n_epochs_kept_) / max(1, n_pruned)  # (n_examples,) share of the pruned epochs
+    dropped = (n_epochs - pruner.n_epochs_trained_) / max(1, n_pruned)  # (n_examples,) share of the pruned epochs
     return DemoRun(
         method,
         seed,

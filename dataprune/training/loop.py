@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from dataprune.data.forward import Forward, default_forward, with_precision
 from dataprune.data.indexed import IndexedDataset
 from dataprune.errors import InvalidTypeError, InvalidValueError, TrainingInterrupted, check_choice, check_positive
+from dataprune.scoring.scoring_pass import keeping_modes
 from dataprune.scoring.store import ScoreStore
 from dataprune.training.checkpoint import Checkpoints
 from dataprune.training.checks import check_gradient, check_losses, losses_of
@@ -69,7 +70,7 @@ def train(
     lr_factor = lr_schedule if callable(lr_schedule) else lr_schedule_named(lr_schedule)
     forward = with_precision(default_forward if forward is None else forward, mixed_precision)
     accelerator = _accelerator()
-    model = accelerator.prepare(model)
+    model = model.to(accelerator.device)  # not prepared: Accelerate would patch the precision of earlier runs into it
     if optimizer is None:
         check_positive(OWNER, "learning_rate", learning_rate)
         optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, fused=True)
@@ -88,7 +89,8 @@ def train(
         model=model,
         loader=accelerator.prepare(loader),
         optimizer=optimizer,
-        peak_rates=[group["lr"] for group in optimizer.param_groups],
+        # As torch's own schedulers do: a second fit, or a resume, must not start from the rate that the first ended at.
+        peak_rates=[group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups],
         lr_factor=lr_factor,
         forward=forward,
         max_grad_norm=math.inf if max_grad_norm is None else max_grad_norm,
@@ -98,15 +100,15 @@ def train(
     )
     best = BestModel(best_metric)
     checkpoints = None if checkpoint_dir is None else Checkpoints(checkpoint_dir, model, optimizer, pruner, best)
-    if checkpoints is not None and resume:
-        checkpoints.load_newest()
+    if checkpoints is not None:
+        checkpoints.load_newest() if resume else checkpoints.clear()
 
-    with InterruptFlag() as interrupt, progress_bar(progress, pruner) as show:
+    with keeping_modes(model), InterruptFlag() as interrupt, progress_bar(progress, pruner) as show:
         for epoch in range(_first_epoch(pruner), n_epochs):
             pruner.set_epoch(epoch)
             for _update in loop.updates(epoch):
                 show()
-                if interrupt.is_set and not _is_finished(pruner):  # a finished epoch is evaluated first
+                if interrupt.is_set and not pruner.is_epoch_finished:  # a finished epoch is evaluated first
                     raise _interrupted(checkpoints)
             if eval_dataset is not None:
                 start = time.perf_counter()
@@ -119,8 +121,9 @@ def train(
                 raise _interrupted(checkpoints)
             if checkpoints is not None:
                 checkpoints.save()
-    pruner.close()
     best.restore(model)
+    pruner.best_epoch_ = best.epoch
+    pruner.close()
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,8 @@ class _Loop:
             signals = self.forward(self.model, batch)
             losses = losses_of(signals)  # (B,)
             check_losses(losses, index, epoch=epoch)
+            if pruner.scorer_ is not None:
+                pruner.scorer_.check_signals(signals)  # also where only scoring passes count: not after the warm-up
             start = pruner.n_observed_batches_ // n_accumulation * n_accumulation
             window = min(n_accumulation, pruner.n_batches - start)  # the last window of an epoch may be shorter
             ((losses * pruner.weights(index)).mean() / window).backward()  # type: ignore[no-untyped-call]
@@ -219,11 +224,7 @@ def _accelerator() -> Accelerator:
 def _first_epoch(pruner: DynamicPruner) -> int:
     if pruner.epoch_ < 0:
         return 0
-    return pruner.epoch_ + 1 if _is_finished(pruner) else pruner.epoch_
-
-
-def _is_finished(pruner: DynamicPruner) -> bool:
-    return pruner.n_observed_batches_ == pruner.n_batches
+    return pruner.epoch_ + 1 if pruner.is_epoch_finished else pruner.epoch_
 
 
 def _interrupted(checkpoints: Checkpoints | None) -> TrainingInterrupted:

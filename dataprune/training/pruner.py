@@ -66,10 +66,12 @@ class DynamicPruner(BaseEstimator):
         Rows of the current epoch, sorted.
     weights_ : ndarray of float32, shape (n_kept,)
         Their loss weights.
-    n_epochs_kept_ : ndarray of int32, shape (n_examples,)
+    n_epochs_trained_ : ndarray of int32, shape (n_examples,)
         Epochs that each example was trained in.
     epoch_ : int
         Current epoch; -1 before the first.
+    best_epoch_ : int
+        Epoch whose weights `fit` put back; -1 without an evaluation.
 
     Notes
     -----
@@ -165,6 +167,7 @@ class DynamicPruner(BaseEstimator):
         self.n_examples_, self.n_epochs_ = n_examples, check_count("DynamicPruner", "n_epochs", n_epochs, minimum=1)
         self.n_accumulation_ = check_count("DynamicPruner", "n_accumulation", n_accumulation, minimum=1)
         self.batch_size_, self.whole_updates_, self.drop_last_ = batch_size, whole_updates, loader.drop_last
+        makes_passes = self.scorer is not None and self._selector.uses_scores
         self.selector_: Selector = clone(self._selector)
         self.scheduler_: Scheduler = clone(self._scheduler)
         self.scorer_: BatchScorer | None = None if self.scorer is None else clone(self.scorer).reset(n_examples)
@@ -175,7 +178,7 @@ class DynamicPruner(BaseEstimator):
             n_accumulation=n_accumulation,
             drop_last=loader.drop_last,
             whole_updates=whole_updates,
-            refresh=self.refresh if self.scorer is not None else "observed",
+            refresh=self.refresh if makes_passes else "observed",
         )
         if 0 in self.plan_.updates:
             raise InvalidValueError(
@@ -185,7 +188,7 @@ class DynamicPruner(BaseEstimator):
         if scores is not None and self.scorer_ is not None:
             self.scorer_.store_.load_state_dict(scores.state_dict())
             self.scorer_.store_.restart()
-        elif self.plan_.reselects[0] and self.refresh == "observed" and self._selector.uses_scores:
+        elif self.plan_.reselects[0] and self.refresh != "full" and self._selector.uses_scores:
             raise InvalidValueError(
                 f"{type(self._scheduler).__name__}.n_warmup_epochs must be at least 1 when nothing is scored yet, "
                 "got 0. Add a warm-up epoch, pass scores=..., or use refresh='full'."
@@ -193,7 +196,7 @@ class DynamicPruner(BaseEstimator):
         self.history_ = PruningHistory()
         self.indices_: NDArray[np.int64] = np.arange(n_examples)
         self.weights_: NDArray[np.float32] = np.ones(n_examples, np.float32)
-        self.n_epochs_kept_: NDArray[np.int32] = np.zeros(n_examples, np.int32)
+        self.n_epochs_trained_: NDArray[np.int32] = np.zeros(n_examples, np.int32)
         self.epoch_ = -1
         self.n_observed_batches_ = 0
         self.lengths_ = example_lengths(loader.dataset)
@@ -256,6 +259,13 @@ class DynamicPruner(BaseEstimator):
         for name, (part, kind) in kinds.items():
             if part is not None and not isinstance(part, kind):
                 raise InvalidTypeError(f"DynamicPruner.{name} must be a {kind.__name__}, got {part!r}.")
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            n_ranks = torch.distributed.get_world_size()
+            if n_ranks > 1:
+                raise InvalidValueError(
+                    f"DynamicPruner.attach() runs in one process, got {n_ranks}. "
+                    "Start it without a distributed launcher."
+                )
         self._scheduler.check()
         check_count("DynamicPruner", "random_state", self.random_state)
         check_refresh("DynamicPruner", self.refresh)
@@ -327,13 +337,13 @@ class DynamicPruner(BaseEstimator):
         if n_keep == self.n_examples_:
             self.indices_, self.weights_ = np.arange(n_keep), np.ones(n_keep, np.float32)
         elif decision.reselect or n_keep != len(self.indices_):
-            if self.scorer_ is not None and self.refresh != "observed":
+            if self.scorer_ is not None and self.refresh != "observed" and self.selector_.uses_scores:
                 scores = self._refresh_scores(epoch, record)
             start = time.perf_counter()
             chosen = self.selector_.set_params(random_state=[self.random_state, epoch]).fit(scores, n_keep=n_keep)
             self.indices_, self.weights_ = chosen.indices_, chosen.weights_
             record.seconds["select"] = time.perf_counter() - start
-        self.n_epochs_kept_[self.indices_] += 1
+        self.n_epochs_trained_[self.indices_] += 1
         self._begin(epoch, n_observed_batches=0)
         if self.lengths_ is not None:
             record.n_tokens = int(self.lengths_[self.indices_].sum())
@@ -461,6 +471,11 @@ class DynamicPruner(BaseEstimator):
         self._check_started()
         return count_updates(len(self.indices_), self.batch_size_, drop_last=self.drop_last_)
 
+    @property
+    def is_epoch_finished(self) -> bool:
+        """Whether every batch of the current epoch was observed."""
+        return self.n_observed_batches_ == self.n_batches
+
     def log_evaluation(self, metrics: Mapping[str, float], *, seconds: float = 0.0) -> None:
         """Note the evaluation of the current epoch in the history.
 
@@ -480,6 +495,7 @@ class DynamicPruner(BaseEstimator):
         record = self.history_[-1]
         record.metrics |= {name: float(value) for name, value in metrics.items()}
         record.seconds["evaluate"] += seconds
+        self._clock += seconds  # in mid-epoch it would count as training too
 
     def close(self) -> None:
         """End the run: check the scores of its last epoch.
@@ -544,7 +560,7 @@ class DynamicPruner(BaseEstimator):
             "n_observed_batches": self.n_observed_batches_,
             "indices": self.indices_.copy(),
             "weights": self.weights_.copy(),
-            "n_epochs_kept": self.n_epochs_kept_.copy(),
+            "n_epochs_trained": self.n_epochs_trained_.copy(),
             "store": None if self.scorer_ is None else self.scorer_.store_.state_dict(),
             "parts": self._describe_parts(),
             "history": self.history_.to_list(),
@@ -555,7 +571,14 @@ class DynamicPruner(BaseEstimator):
     def _describe_parts(self) -> dict[str, str]:
         parts = {"scorer": self.scorer, "selector": self._selector, "scheduler": self._scheduler}
         described = {name: repr(part) for name, part in parts.items()}
-        sizes = {"batch_size": self.batch_size_, "n_accumulation": self.n_accumulation_}
+        sizes = {
+            "batch_size": self.batch_size_,
+            "n_accumulation": self.n_accumulation_,
+            "shuffle": self.sampler_.shuffle,
+            "group_by_length": self.sampler_.lengths is not None,
+            "drop_last": self.drop_last_,
+            "whole_updates": self.whole_updates_,
+        }
         return {
             **described,
             "refresh": repr(self.refresh),
@@ -603,7 +626,7 @@ class DynamicPruner(BaseEstimator):
             self.scorer_.set_epoch(state["epoch"])
         self.indices_ = np.asarray(state["indices"], np.int64).copy()
         self.weights_ = np.asarray(state["weights"], np.float32).copy()
-        self.n_epochs_kept_ = np.asarray(state["n_epochs_kept"], np.int32).copy()
+        self.n_epochs_trained_ = np.asarray(state["n_epochs_trained"], np.int32).copy()
         self.history_ = PruningHistory.from_list(state["history"])
         self._begin(state["epoch"], n_observed_batches=state["n_observed_batches"])
         self._clock = time.perf_counter()
@@ -623,7 +646,7 @@ class DynamicPruner(BaseEstimator):
         """
         state = self.state_dict()
         store = state.pop("store")
-        arrays = {name: state.pop(name) for name in ("indices", "weights", "n_epochs_kept")}
+        arrays = {name: state.pop(name) for name in ("indices", "weights", "n_epochs_trained")}
         if store is not None:
             arrays |= {f"store.{name}": store.pop(name) for name in list(store) if isinstance(store[name], np.ndarray)}
         write_tensors(path, arrays, {**state, "store": store})
@@ -795,7 +818,7 @@ _STATE_KEYS = {
     "n_observed_batches",
     "indices",
     "weights",
-    "n_epochs_kept",
+    "n_epochs_trained",
     "store",
     "parts",
     "history",

@@ -198,7 +198,7 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
         resume=resume,
         progress=progress,
     )
-    best = max(pruner.history_, key=lambda record: record.metrics[task.main_metric])  # the first of equals, as in fit
+    best = pruner.history_[pruner.best_epoch_]
     metrics = {"valid": best.metrics}
     seconds = {what: sum(record.seconds[what] for record in pruner.history_) for what in SECONDS}
     if "test" in splits:
@@ -288,7 +288,7 @@ def _write_results(
             "index": np.arange(pruner.n_examples_),
             "source_row": np.asarray(train["source_row"][:], np.int64),
             "score": scores,
-            "n_epochs_trained": pruner.n_epochs_kept_,
+            "n_epochs_trained": pruner.n_epochs_trained_,
             "kept": kept,
         }
     )

@@ -75,8 +75,21 @@ def test_examples_meet_others_in_each_epoch():
     assert not batches[0] & batches[1]
 
 
-def test_the_batch_that_is_not_full_stays_last():
+def test_full_batches_hold_like_lengths_and_the_rest_stays_last():
     lengths = np.arange(25)
     order = shuffled_order(np.arange(25), np.random.default_rng(0), lengths=lengths, batch_size=10)
-    assert sorted(order[20:].tolist()) == [0, 1, 2, 3, 4]
-    assert {min(order[:10]), min(order[10:20])} == {5, 15}
+    short, long = sorted([order[:10], order[10:20]], key=min)
+    assert max(short) < min(long)
+    assert sorted(order.tolist()) == list(range(25))
+
+
+def test_the_rest_is_not_always_the_shortest():
+    # drop_last drops the rest: it must not be the same examples in each epoch.
+    lengths = np.arange(25)
+    rests = [
+        frozenset(
+            shuffled_order(np.arange(25), np.random.default_rng(seed), lengths=lengths, batch_size=10)[20:].tolist()
+        )
+        for seed in range(5)
+    ]
+    assert len(set(rests)) == 5

@@ -10,7 +10,7 @@ from torch import nn
 
 from dataprune import JointEL2N
 from dataprune.data.forward import signals_from_outputs
-from dataprune.scoring.scoring_pass import evaluating, scoring_pass, to_device
+from dataprune.scoring.scoring_pass import keeping_modes, scoring_pass, to_device
 from dataprune.testing import unchanged_random_state
 
 PAD = 0
@@ -138,6 +138,6 @@ def test_an_empty_data_set_gives_no_batch():
 
 
 def test_a_model_without_parameters_is_evaluated_too():
-    with evaluating(nn.Dropout()) as nothing:
+    with keeping_modes(nn.Dropout()) as nothing:
         assert nothing is None
     assert to_device([torch.zeros(1)], torch.device("cpu"))[0].device.type == "cpu"

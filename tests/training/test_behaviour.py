@@ -123,16 +123,18 @@ def test_redundant_examples_score_lower_and_mislabelled_ones_high(data, kind, sc
 def test_what_is_pruned_is_redundant(data, kind, scorer, refresh):
     made, rows, make_model = data[kind]
     pruner = trained(rows, make_model, scorer, n_epochs=5, keep_fraction=0.4, refresh=refresh)
-    pruned_often = pruner.n_epochs_kept_ <= 2
+    pruned_often = pruner.n_epochs_trained_ <= 2
     assert made.is_redundant[pruned_often].mean() > 0.8
-    assert pruner.n_epochs_kept_[~made.is_redundant].mean() > 1.5 * pruner.n_epochs_kept_[made.is_redundant].mean()
+    assert (
+        pruner.n_epochs_trained_[~made.is_redundant].mean() > 1.5 * pruner.n_epochs_trained_[made.is_redundant].mean()
+    )
 
 
 def test_a_weighted_draw_repeats_mislabelled_examples_less_than_the_top(data):
     made, rows, make_model = data["classification"]
     visits = {
         type(selector).__name__: trained(rows, make_model, EL2N(), n_epochs=5, keep_fraction=0.2, selector=selector)
-        .n_epochs_kept_[made.is_mislabelled]
+        .n_epochs_trained_[made.is_mislabelled]
         .mean()
         for selector in (TopK(), WeightedK())
     }

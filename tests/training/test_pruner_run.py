@@ -36,7 +36,7 @@ def test_each_epoch_visits_its_selection_once_in_a_new_order():
     assert set(by_epoch[1]) == set(by_epoch[2])  # one cycle
     assert by_epoch[1] != by_epoch[2]
     assert set(by_epoch[5]) == set(ours.indices_)
-    assert ours.n_epochs_kept_.tolist() == [sum(i in rows for rows in by_epoch.values()) for i in range(N)]
+    assert ours.n_epochs_trained_.tolist() == [sum(i in rows for rows in by_epoch.values()) for i in range(N)]
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])

@@ -81,7 +81,7 @@ def assert_same_run(pruner, model, other_pruner, other_model):
     store, other_store = pruner.scorer_.store_, other_pruner.scorer_.store_
     for name in ("scores", "counts", "last_epoch", "source"):
         assert getattr(store, name).tobytes() == getattr(other_store, name).tobytes(), name
-    for name in ("indices_", "weights_", "n_epochs_kept_"):
+    for name in ("indices_", "weights_", "n_epochs_trained_"):
         assert getattr(pruner, name).tobytes() == getattr(other_pruner, name).tobytes(), name
     for ours, theirs in zip(pruner.history_, other_pruner.history_, strict=True):
         for name in ("epoch", "n_asked", "n_kept", "n_updates", "n_scored", "metrics"):

@@ -22,9 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from report import with_tables
+from report import with_summary, with_tables
 
 README = Path(__file__).parent / "README.md"
+FRONT_PAGE = README.parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "results" / "nlu.jsonl"
 SEEDS = (0, 1, 2)
 COMMON = {"learning_rate": 3e-4, "batch_size": 32, "lr_schedule": "linear", "mixed_precision": "bf16"}
@@ -118,6 +119,17 @@ def missing_cells(suites: list[str]) -> Iterator[tuple[str, str, int]]:
                     yield suite, method, seed
 
 
+def pages() -> dict[Path, str]:
+    """Return the pages that show results, with what is finished now."""
+    lines = read_lines()
+    suite = next(iter(METHODS))
+    short = [line for line in lines if line["suite"] == suite]
+    return {
+        README: with_tables(README.read_text("utf-8"), lines, METHODS),
+        FRONT_PAGE: with_summary(FRONT_PAGE.read_text("utf-8"), short, METHODS[suite]),
+    }
+
+
 def run_missing(suites: list[str], n_processes: int) -> bool:
     """Run what is missing, each cell in a process of its own with one thread; return whether all went well."""
     RESULTS.parent.mkdir(exist_ok=True)
@@ -156,7 +168,8 @@ def main() -> None:
             parser.error("set DATAPRUNE_DATA to the folder that holds atis/ and snips/")
         if not run_missing(args.suites, args.n_processes):
             sys.exit(1)
-    README.write_text(with_tables(README.read_text("utf-8"), read_lines(), METHODS), "utf-8")
+    for page, text in pages().items():
+        page.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

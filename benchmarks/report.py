@@ -25,6 +25,35 @@ def with_tables(page: str, lines: Sequence[Mapping[str, Any]], suites: Mapping[s
     return "\n".join([before + BEGIN, "", *parts, END + rest.split(END)[1]])
 
 
+def with_summary(page: str, lines: Sequence[Mapping[str, Any]], methods: Iterable[str]) -> str:
+    """Return a Markdown page with a short table of one suite's `lines` between its two marks."""
+    begin, end = "<!-- results: written by benchmarks/nlu.py -->", "<!-- end of results -->"
+    cells = {(line["method"], line["seed"]): line for line in lines}
+    rows = []
+    for name in methods:
+        mine = [cells[name, seed] for seed in _seeds(cells, name)]
+        if not mine:
+            continue
+        accuracies = [line["metrics"]["test"]["frame_accuracy"] for line in mine]
+        pairs = [
+            (a["metrics"]["test"]["frame_accuracy"], b["metrics"]["test"]["frame_accuracy"], a, b)
+            for a, b in _paired(cells, name)
+        ]
+        rows.append(
+            [
+                name,
+                str(len(mine)),
+                f"{100 * mean(accuracies):.1f}",
+                "" if name == "full" else interval([a - b for a, b, _, _ in pairs]),
+                f"{mean(line['n_updates'] for line in mine):,.0f}",
+                f"{mean(a['cpu_seconds'] / b['cpu_seconds'] for _, _, a, b in pairs):.0%}",
+            ]
+        )
+    table = _table(["method", "seeds", "frame accuracy, %", "vs full (95 %)", "updates", "CPU time"], rows)
+    before, rest = page.split(begin)
+    return "\n".join([before + begin, "", *table, "", end + rest.split(end)[1]])
+
+
 def _accuracy(cells: Cells, names: Sequence[str]) -> list[str]:
     heads = [head for title in METRICS.values() for head in (title, "vs full")]
     rows = []

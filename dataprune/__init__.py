@@ -1,4 +1,4 @@
-"""Same accuracy, less training: score, select and schedule the examples a model still needs.
+"""Fine-tune on the examples that still matter: score, select and schedule them while a model trains.
 
 The data's way: a `BatchScorer` turns signals (logits, labels) into one number per example; a `Selector` turns scores
 and a budget into the examples to keep; a `Scheduler` turns the epoch into the budget; a `DynamicPruner` applies the

@@ -1,4 +1,4 @@
-"""The tables in the benchmarks' page are those of the committed result lines."""
+"""The tables in the README and in the benchmarks' page are those of the committed result lines."""
 
 import subprocess
 import sys
@@ -15,10 +15,9 @@ def nlu(monkeypatch):
     return pytest.importorskip("nlu")
 
 
-def test_the_page_shows_the_committed_results(nlu):
-    page = (BENCHMARKS / "README.md").read_text("utf-8")
-
-    assert nlu.with_tables(page, nlu.read_lines(), nlu.METHODS) == page, "run: python benchmarks/nlu.py --report"
+def test_the_pages_show_the_committed_results(nlu):
+    for page, text in nlu.pages().items():
+        assert page.read_text("utf-8") == text, "run: python benchmarks/nlu.py --report"
 
 
 def test_finished_cells_are_not_run_again(nlu):

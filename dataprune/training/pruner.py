@@ -13,24 +13,25 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader
 
 from dataprune.data.batching import example_lengths
 from dataprune.data.counting import count_to_keep, count_updates, round_up_to_updates
-from dataprune.data.files import read_tensors, write_tensors
 from dataprune.data.fingerprint import fingerprint
 from dataprune.data.forward import Forward
 from dataprune.data.indexed import IndexedCollate, IndexedDataset
-from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError, StateError, check_count
-from dataprune.scheduling import Plan, Scheduler, check_refresh
+from dataprune.errors import InvalidValueError, NotFittedError, check_count
+from dataprune.scheduling import CyclicScheduler, Plan, Scheduler
 from dataprune.scoring.base import BatchScorer, as_index
 from dataprune.scoring.scoring_pass import scoring_pass
 from dataprune.scoring.store import PASS, ScoreStore
 from dataprune.selection.base import Selector, take_rows
+from dataprune.selection.ranked import TopK
+from dataprune.training.attaching import check_parts, check_single_process, checked_batch_size, shuffles
 from dataprune.training.history import EpochRecord, PruningHistory
 from dataprune.training.sampler import PruningSampler
+from dataprune.training.state import STATE_VERSION, check_state, read_state, write_state
 
-STATE_VERSION = 1
 SCORING_BATCH_SIZE = 128  # no gradients are kept, so a scoring batch may be larger than a training batch
 
 
@@ -158,8 +159,17 @@ class DynamicPruner(BaseEstimator):
         InvalidValueError
             If parameters do not go together, or the loader has a sampler of its own.
         """
-        self._check_parts(model=model, scores=scores)
-        batch_size = _checked_batch_size(loader)
+        check_single_process()
+        check_parts(
+            scorer=self.scorer,
+            selector=self._selector,
+            scheduler=self._scheduler,
+            refresh=self.refresh,
+            random_state=self.random_state,
+            model=model,
+            scores=scores,
+        )
+        batch_size = checked_batch_size(loader)
         dataset = IndexedDataset(loader.dataset)
         n_examples = len(dataset)
         if n_examples == 0:
@@ -203,7 +213,7 @@ class DynamicPruner(BaseEstimator):
         self.fingerprint_ = fingerprint(loader.dataset)
         self.sampler_ = PruningSampler(
             n_examples,
-            shuffle=_shuffles(loader),
+            shuffle=shuffles(loader),
             random_state=self.random_state,
             lengths=self.lengths_ if group_by_length else None,
             batch_size=batch_size,
@@ -239,59 +249,11 @@ class DynamicPruner(BaseEstimator):
 
     @property
     def _selector(self) -> Selector:
-        from dataprune.selection.ranked import TopK
-
         return TopK() if self.selector is None else self.selector
 
     @property
     def _scheduler(self) -> Scheduler:
-        from dataprune.scheduling import CyclicScheduler
-
         return CyclicScheduler() if self.scheduler is None else self.scheduler
-
-    def _check_parts(self, *, model: nn.Module | None, scores: ScoreStore | None) -> None:
-        kinds: dict[str, tuple[object, type]] = {
-            "scorer": (self.scorer, BatchScorer),
-            "selector": (self.selector, Selector),
-            "scheduler": (self.scheduler, Scheduler),
-            "scores": (scores, ScoreStore),
-        }
-        for name, (part, kind) in kinds.items():
-            if part is not None and not isinstance(part, kind):
-                raise InvalidTypeError(f"DynamicPruner.{name} must be a {kind.__name__}, got {part!r}.")
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            n_ranks = torch.distributed.get_world_size()
-            if n_ranks > 1:
-                raise InvalidValueError(
-                    f"DynamicPruner.attach() runs in one process, got {n_ranks}. "
-                    "Start it without a distributed launcher."
-                )
-        self._scheduler.check()
-        check_count("DynamicPruner", "random_state", self.random_state)
-        check_refresh("DynamicPruner", self.refresh)
-        for name, default in (("keep_fraction", 1.0), ("random_state", None)):
-            value = getattr(self._selector, name)
-            if value != default:
-                raise InvalidValueError(
-                    f"{type(self._selector).__name__}.{name} must be left out inside a DynamicPruner, got {value!r}. "
-                    + ("Set it on the scheduler." if name == "keep_fraction" else "Set it on the pruner.")
-                )
-        if self.scorer is None:
-            if self._selector.uses_scores:
-                raise InvalidValueError(
-                    f"DynamicPruner.scorer must be given for {type(self._selector).__name__}, got None. "
-                    "Pass a scorer such as EL2N(), or select with RandomK()."
-                )
-            if scores is not None:
-                raise InvalidValueError("DynamicPruner.scorer must be given to go on from scores=..., got None.")
-            return
-        if self.refresh != "full" and not self.scorer.supports_observe:
-            raise InvalidValueError(
-                f"DynamicPruner.refresh must be 'full' for {type(self.scorer).__name__}, got {self.refresh!r}. "
-                "Its score cannot be read off a training pass."
-            )
-        if self.refresh != "observed" and model is None:
-            raise InvalidValueError(f"DynamicPruner.attach() needs model=... with refresh={self.refresh!r}, got None.")
 
     # ------------------------------------------------------------------ during the run
 
@@ -556,22 +518,25 @@ class DynamicPruner(BaseEstimator):
         return {
             "version": STATE_VERSION,
             "epoch": self.epoch_,
-            "n_epochs": self.n_epochs_,
             "n_observed_batches": self.n_observed_batches_,
             "indices": self.indices_.copy(),
             "weights": self.weights_.copy(),
             "n_epochs_trained": self.n_epochs_trained_.copy(),
             "store": None if self.scorer_ is None else self.scorer_.store_.state_dict(),
-            "parts": self._describe_parts(),
+            "settings": self._describe_settings(),
             "history": self.history_.to_list(),
             "n_examples": self.n_examples_,
             "fingerprint": self.fingerprint_,
         }
 
-    def _describe_parts(self) -> dict[str, str]:
-        parts = {"scorer": self.scorer, "selector": self._selector, "scheduler": self._scheduler}
-        described = {name: repr(part) for name, part in parts.items()}
-        sizes = {
+    def _describe_settings(self) -> dict[str, str]:
+        settings = {
+            "scorer": self.scorer,
+            "selector": self._selector,
+            "scheduler": self._scheduler,
+            "refresh": self.refresh,
+            "random_state": self.random_state,
+            "n_epochs": self.n_epochs_,
             "batch_size": self.batch_size_,
             "n_accumulation": self.n_accumulation_,
             "shuffle": self.sampler_.shuffle,
@@ -579,12 +544,7 @@ class DynamicPruner(BaseEstimator):
             "drop_last": self.drop_last_,
             "whole_updates": self.whole_updates_,
         }
-        return {
-            **described,
-            "refresh": repr(self.refresh),
-            "random_state": repr(self.random_state),
-            **{name: repr(size) for name, size in sizes.items()},
-        }
+        return {name: repr(value) for name, value in settings.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken; call `attach` with the same data first.
@@ -602,25 +562,8 @@ class DynamicPruner(BaseEstimator):
             If keys are missing, or the state belongs to other data or another configuration.
         """
         self._check_attached()
-        missing = sorted(_STATE_KEYS - set(state))
-        if missing:
-            raise StateError(f"A DynamicPruner's state must have all of its keys, this one lacks {', '.join(missing)}.")
-        if state["version"] != STATE_VERSION:
-            raise StateError(f"This state has version {state['version']}, this dataprune reads {STATE_VERSION}.")
-        if state["n_examples"] != self.n_examples_:
-            raise StateError(
-                f"This state was saved for {state['n_examples']} examples, but the attached dataset has "
-                f"{self.n_examples_}."
-            )
-        if state["fingerprint"] != self.fingerprint_:
-            raise StateError(
-                f"This state was saved for other data: its {self.n_examples_} examples differ from the attached ones. "
-                "Resume with the data set of the first run, in the same order."
-            )
-        ours = {**self._describe_parts(), "n_epochs": repr(self.n_epochs_)}
-        for name, saved in {**state["parts"], "n_epochs": repr(state["n_epochs"])}.items():
-            if saved != ours.get(name):
-                raise StateError(f"This state was saved with {name}={saved}, but this run has {ours.get(name)}.")
+        settings = self._describe_settings()
+        check_state(state, n_examples=self.n_examples_, fingerprint=self.fingerprint_, settings=settings)
         if self.scorer_ is not None:
             self.scorer_.store_.load_state_dict(state["store"])
             self.scorer_.set_epoch(state["epoch"])
@@ -644,12 +587,7 @@ class DynamicPruner(BaseEstimator):
         NotFittedError
             Before `attach`.
         """
-        state = self.state_dict()
-        store = state.pop("store")
-        arrays = {name: state.pop(name) for name in ("indices", "weights", "n_epochs_trained")}
-        if store is not None:
-            arrays |= {f"store.{name}": store.pop(name) for name in list(store) if isinstance(store[name], np.ndarray)}
-        write_tensors(path, arrays, {**state, "store": store})
+        write_state(path, self.state_dict())
 
     def load(self, path: str | Path) -> Self:
         """Go on from a file that `save` wrote; nothing is unpickled.
@@ -671,11 +609,8 @@ class DynamicPruner(BaseEstimator):
         StateError
             If the file is missing or damaged, or belongs to other data or another configuration.
         """
-        arrays, state = read_tensors(path)
-        prefix = "store."
-        if state.get("store") is not None:
-            state["store"] |= {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-        self.load_state_dict({**state, **{n: a for n, a in arrays.items() if not n.startswith(prefix)}})
+        self._check_attached()
+        self.load_state_dict(read_state(path))
         return self
 
     # ------------------------------------------------------------------ the ready-made loop
@@ -809,43 +744,3 @@ class DynamicPruner(BaseEstimator):
         self._check_attached()
         if self.epoch_ < 0:
             raise NotFittedError("No epoch has started yet. Call pruner.set_epoch(0) before the first batch.")
-
-
-_STATE_KEYS = {
-    "version",
-    "epoch",
-    "n_epochs",
-    "n_observed_batches",
-    "indices",
-    "weights",
-    "n_epochs_trained",
-    "store",
-    "parts",
-    "history",
-    "n_examples",
-    "fingerprint",
-}
-
-
-def _checked_batch_size(loader: DataLoader[Any]) -> int:
-    if not isinstance(loader, DataLoader):
-        raise InvalidTypeError(f"DynamicPruner.attach() needs a torch DataLoader, got {type(loader).__name__}.")
-    if loader.batch_size is None:
-        raise InvalidValueError(
-            "DynamicPruner.attach() needs a DataLoader with batch_size=..., got one with a batch_sampler or none. "
-            "Make the loader with batch_size and shuffle; group_by_length=True batches by length."
-        )
-    return loader.batch_size
-
-
-def _shuffles(loader: DataLoader[Any]) -> bool:
-    sampler = loader.sampler
-    # Exact types: a subclass (distributed, weighted) chooses rows by rules that pruning would silently replace.
-    if type(sampler) is SequentialSampler:
-        return False
-    if type(sampler) is RandomSampler and not sampler.replacement and len(sampler) == len(loader.dataset):  # type: ignore[arg-type]
-        return True
-    raise InvalidValueError(
-        f"DynamicPruner.attach() needs a DataLoader made with shuffle=True or shuffle=False, got the sampler "
-        f"{type(sampler).__name__}. Leave sampler=... out: the pruner chooses the rows."
-    )

@@ -1,0 +1,178 @@
+"""What `DynamicPruner.attach` refuses before a run starts, each with a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+
+from dataprune.errors import InvalidTypeError, InvalidValueError, check_count
+from dataprune.scheduling import Scheduler, check_refresh
+from dataprune.scoring.base import BatchScorer
+from dataprune.scoring.store import ScoreStore
+from dataprune.selection.base import Selector
+
+
+def check_parts(
+    *,
+    scorer: BatchScorer | None,
+    selector: Selector,
+    scheduler: Scheduler,
+    refresh: str | float,
+    random_state: int,
+    model: nn.Module | None,
+    scores: ScoreStore | None,
+) -> None:
+    """Raise unless the parts of a pruner are of the right kinds and go together.
+
+    Parameters
+    ----------
+    scorer : BatchScorer or None
+        How hard an example is.
+    selector : Selector
+        Which examples to keep.
+    scheduler : Scheduler
+        How many, and when.
+    refresh : {"observed", "full"} or float
+        Where scores come from.
+    random_state : int
+        Seed.
+    model : nn.Module or None
+        Needed when scoring passes are made.
+    scores : ScoreStore or None
+        Scores to start from.
+
+    Raises
+    ------
+    InvalidTypeError
+        If a part is of the wrong kind.
+    InvalidValueError
+        If a value is out of range, or parts do not go together.
+    """
+    kinds: dict[str, tuple[object, type]] = {
+        "scorer": (scorer, BatchScorer),
+        "selector": (selector, Selector),
+        "scheduler": (scheduler, Scheduler),
+        "scores": (scores, ScoreStore),
+    }
+    for name, (part, kind) in kinds.items():
+        if part is not None and not isinstance(part, kind):
+            raise InvalidTypeError(f"DynamicPruner.{name} must be a {kind.__name__}, got {part!r}.")
+    scheduler.check()
+    check_count("DynamicPruner", "random_state", random_state)
+    check_refresh("DynamicPruner", refresh)
+    for name, default in (("keep_fraction", 1.0), ("random_state", None)):
+        value = getattr(selector, name)
+        if value != default:
+            raise InvalidValueError(
+                f"{type(selector).__name__}.{name} must be left out inside a DynamicPruner, got {value!r}. "
+                + ("Set it on the scheduler." if name == "keep_fraction" else "Set it on the pruner.")
+            )
+    if scorer is None:
+        if selector.uses_scores:
+            raise InvalidValueError(
+                f"DynamicPruner.scorer must be given for {type(selector).__name__}, got None. "
+                "Pass a scorer such as EL2N(), or select with RandomK()."
+            )
+        if scores is not None:
+            raise InvalidValueError("DynamicPruner.scorer must be given to go on from scores=..., got None.")
+        return
+    if refresh != "full" and not scorer.supports_observe:
+        raise InvalidValueError(
+            f"DynamicPruner.refresh must be 'full' for {type(scorer).__name__}, got {refresh!r}. "
+            "Its score cannot be read off a training pass."
+        )
+    if refresh != "observed" and model is None:
+        raise InvalidValueError(f"DynamicPruner.attach() needs model=... with refresh={refresh!r}, got None.")
+
+
+def check_single_process() -> None:
+    """Raise in a distributed run: each rank would select from its own observations.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is more than one rank.
+
+    Examples
+    --------
+    >>> check_single_process()
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        n_ranks = torch.distributed.get_world_size()
+        if n_ranks > 1:
+            raise InvalidValueError(
+                f"DynamicPruner.attach() runs in one process, got {n_ranks}. Start it without a distributed launcher."
+            )
+
+
+def checked_batch_size(loader: DataLoader[Any]) -> int:
+    """Return the batch size of a loader that can be pruned, or raise.
+
+    Parameters
+    ----------
+    loader : DataLoader
+        The user's loader.
+
+    Returns
+    -------
+    int
+        Examples in a batch.
+
+    Raises
+    ------
+    InvalidTypeError
+        If it is no DataLoader.
+    InvalidValueError
+        If it was made with a batch sampler.
+
+    Examples
+    --------
+    >>> checked_batch_size(DataLoader([1, 2], batch_size=2))
+    2
+    """
+    if not isinstance(loader, DataLoader):
+        raise InvalidTypeError(f"DynamicPruner.attach() needs a torch DataLoader, got {type(loader).__name__}.")
+    if loader.batch_size is None:
+        raise InvalidValueError(
+            "DynamicPruner.attach() needs a DataLoader with batch_size=..., got one with a batch_sampler or none. "
+            "Make the loader with batch_size and shuffle; group_by_length=True batches by length."
+        )
+    return loader.batch_size
+
+
+def shuffles(loader: DataLoader[Any]) -> bool:
+    """Return whether a loader shuffles, or raise if it chooses rows by rules of its own.
+
+    Parameters
+    ----------
+    loader : DataLoader
+        The user's loader.
+
+    Returns
+    -------
+    bool
+        True for ``shuffle=True``.
+
+    Raises
+    ------
+    InvalidValueError
+        If it has a sampler of its own.
+
+    Examples
+    --------
+    >>> shuffles(DataLoader([1, 2], shuffle=True))
+    True
+    """
+    sampler = loader.sampler
+    # Exact types: a subclass (distributed, weighted) chooses rows by rules that pruning would silently replace.
+    if type(sampler) is SequentialSampler:
+        return False
+    if type(sampler) is RandomSampler and not sampler.replacement and len(sampler) == len(loader.dataset):  # type: ignore[arg-type]
+        return True
+    raise InvalidValueError(
+        f"DynamicPruner.attach() needs a DataLoader made with shuffle=True or shuffle=False, got the sampler "
+        f"{type(sampler).__name__}. Leave sampler=... out: the pruner chooses the rows."
+    )

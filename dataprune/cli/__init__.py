@@ -46,7 +46,10 @@ def print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
 def options(  # numpydoc ignore=PR01
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and stop.")
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=print_version, is_eager=True, help="Print the version and stop."
+        ),
     ] = False,
 ) -> None:
     """Prune the train set while a model is fine-tuned: same accuracy, less training."""

@@ -26,7 +26,7 @@ Refresh = Annotated[
 ]
 BatchSize = Annotated[int, Option(metavar="N", help="Examples in a batch.", rich_help_panel=TRAINING)]
 NAccumulation = Annotated[int, Option(metavar="N", help="Batches per optimizer update.", rich_help_panel=TRAINING)]
-AsJson = Annotated[bool, Option("--json", help="Print JSON to standard output, and nothing else there.")]
+AsJson = Annotated[bool, Option("--json", metavar="", help="Print JSON to standard output, and nothing else there.")]
 
 
 def to_refresh(text: str) -> str | float:

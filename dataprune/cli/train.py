@@ -82,7 +82,9 @@ def train(  # numpydoc ignore=PR01
     seed: Annotated[
         int, typer.Option(metavar="N", help="Seed of weights, orders and selections.", rich_help_panel=TRAINING)
     ] = RunConfig.seed,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in the folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar="", help="Go on with the unfinished run in the folder.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune an encoder on the examples that still matter, and save everything.

@@ -359,7 +359,7 @@ class DynamicPruner(BaseEstimator):
             if self._makes_passes:
                 scores = self._refresh_scores(epoch, record)
             start = time.perf_counter()
-            chosen = self.selector_.set_params(random_state=[self.random_state, epoch]).fit(
+            chosen = self.selector_.set_params(random_state=[self.random_state, epoch, 3]).fit(
                 scores, n_keep=n_keep, **self._known
             )
             self.indices_, self.weights_ = chosen.indices_, chosen.weights_

@@ -12,6 +12,7 @@ from dataprune.selection._threshold import SHORT, chunks
 
 _N_KEYS = 256  # of a random byte per row
 _N_SAMPLE = 1 << 18
+_BAND = 0.01  # how far a guess of the level may be off; farther costs another pass
 _CERTAIN = 1 - 1e-10  # a probability so near to 1 counts as 1, or rounding could put two points into it
 
 
@@ -176,11 +177,7 @@ def draw_systematically(
     >>> mask.sum(), certain_from
     (np.int64(2), 2.0)
     """
-    start, stride = np.inf, len(scores) // _N_SAMPLE
-    if stride > 1:  # near the level from the first pass on
-        sample = scores[::stride]
-        start, _, _ = _water_level(sample, odds, max(1, n_draw * len(sample) // len(scores)), np.inf)
-    certain_from, totals, n_certain = _water_level(scores, odds, n_draw, start)
+    certain_from, totals, n_certain = _water_level(scores, odds, n_draw)
     counts, offsets = _points_per_chunk(totals, n_draw - n_certain, rng)
     mask = np.empty(len(scores), bool)
     for rows, n_points, offset in zip(chunks(len(scores), SHORT), counts.tolist(), offsets.tolist(), strict=True):
@@ -204,30 +201,48 @@ def _water_level(
     scores: NDArray[np.floating[Any]],
     odds: Callable[[NDArray[np.floating[Any]]], NDArray[np.float64]],
     n_draw: int,
-    start: float,
 ) -> tuple[float, NDArray[np.float64], int]:
     """Return the odds from which on a row is certain, the odds of the others in each chunk, and how many are certain.
 
-    ``sum(min(1, odds / level)) = n_draw``. Newton's method descends to the level and stops exactly there, for the sum
-    is piecewise linear in the level's inverse.
+    ``sum(min(1, odds / level)) = n_draw``. A sample tells roughly where the level is. A pass over all rows sums up what
+    is below a band around it, counts what is above, and leaves only the rows of the band in question. If the level is
+    not in the band it is the next guess: a step of Newton's method, which converges from wherever it starts.
     """
-    level, n_before = start, -1
+    lowest, highest, stride = 0.0, np.inf, len(scores) // _N_SAMPLE
+    if stride > 1:
+        sample = scores[::stride]
+        level, _, _ = _water_level(sample, odds, max(1, n_draw * len(sample) // len(scores)))
+        lowest, highest = level * (1 - _BAND), level * (1 + _BAND)
     while True:
-        totals, n_certain = [], 0
+        totals, n_above, bands = [], 0, []
         for rows in chunks(len(scores), SHORT):
             here = odds(scores[rows])
-            is_open = here < level * _CERTAIN
-            totals.append(np.where(is_open, here, 0.0).sum())
-            n_certain += len(here) - int(np.count_nonzero(is_open))
-        if n_certain >= n_draw:
-            if n_before < 0 and start < np.inf:  # started too low
-                return _water_level(scores, odds, n_draw, np.inf)
-            # The odds of all others are nothing beside these.
-            return min(level, float(np.finfo(np.float64).max)), np.zeros(len(totals)), n_certain
-        if n_certain == n_before:
-            return level, np.array(totals), n_certain
-        n_before = n_certain
-        level = float(sum(totals)) / (n_draw - n_certain)
+            is_below, is_not_above = here < lowest, here < highest  # NaN is above
+            totals.append(np.where(is_below, here, 0.0).sum())
+            n_above += len(here) - int(np.count_nonzero(is_not_above))
+            bands.append(here[is_not_above & ~is_below])
+        level, n_certain = _level_in_band(np.concatenate(bands), float(sum(totals)), n_draw - n_above)
+        if lowest <= level * _CERTAIN and level <= highest:
+            break
+        lowest, highest = level * (1 - _BAND), level * (1 + _BAND)
+    in_bands = [band[band < level * _CERTAIN].sum() for band in bands]
+    is_rest = n_above + n_certain < n_draw  # or the odds of all others are nothing beside the certain ones
+    return level, (np.array(totals) + in_bands) * is_rest, n_above + n_certain
+
+
+def _level_in_band(band: NDArray[np.float64], below: float, n_draw: int) -> tuple[float, int]:
+    """Descend to the level by Newton's method, which ends there: the sum is piecewise linear in the level's inverse.
+
+    Returns the level, outside of the band if it is not in it, and how many of the band lie above.
+    """
+    level, n_certain = np.inf, 0
+    while n_certain < n_draw:
+        level = (below + float(band[band < level * _CERTAIN].sum())) / (n_draw - n_certain)
+        n_now = int(np.count_nonzero(band >= level * _CERTAIN))
+        if n_now == n_certain:
+            return level, n_certain
+        n_certain = n_now
+    return min(level, float(np.finfo(np.float64).max)), n_certain
 
 
 def _points_per_chunk(

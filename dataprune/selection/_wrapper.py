@@ -51,7 +51,7 @@ class SelectorWrapper(Selector):
     @property
     def reweighs(self) -> bool:
         """Whether the weights undo the choice, as those of the inner selector do."""
-        return reweighs(self._inner)
+        return self._inner.reweighs
 
     def _own_needs(self) -> frozenset[str]:
         return frozenset()
@@ -120,27 +120,6 @@ class SelectorWrapper(Selector):
             weights = np.full(len(certain), per_row, np.float32)
             fill_weights = (fill_weights * (per_row * len(free) / max(n_fill, 1))).astype(np.float32)
         return np.concatenate([certain, free[fill]]), np.concatenate([weights, fill_weights])
-
-
-def reweighs(selector: Selector) -> bool:
-    """Return whether a selector's weights undo its choice: the mean weighted gradient is, on average, that of all.
-
-    Parameters
-    ----------
-    selector : Selector
-        Any.
-
-    Returns
-    -------
-    bool
-        False for a selector that does not say.
-
-    Examples
-    --------
-    >>> reweighs(TopK())
-    False
-    """
-    return bool(getattr(selector, "reweighs", False))
 
 
 def class_numbers(owner: str, by: str, column: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

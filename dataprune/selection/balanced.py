@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dataprune.errors import InvalidValueError, check_choice, check_count
 from dataprune.selection._shares import check_share, equal_counts, proportional_counts
-from dataprune.selection._wrapper import SelectorWrapper, class_numbers, reweighs
+from dataprune.selection._wrapper import SelectorWrapper, class_numbers
 from dataprune.selection.base import Candidates, Seed, Selection, Selector
 
 SHARES = {"proportional": proportional_counts, "equal": equal_counts}
@@ -112,7 +112,7 @@ class ClassBalanced(_ByClass):
         _, numbers, sizes = self._classes(candidates)
         counts = share(sizes, n_keep)
         kept, weights = self._choose_in_classes(candidates, numbers, counts, rng)
-        if reweighs(self._inner):
+        if self._inner.reweighs:
             # Inside a class the mean over the kept stands for that over the class, which counts by its size.
             scale = sizes * n_keep / (np.maximum(counts, 1) * len(candidates))
             weights = (weights * scale[numbers[kept]]).astype(np.float32)

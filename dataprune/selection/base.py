@@ -118,6 +118,11 @@ class Selector(BaseEstimator, ABC):
         self.keep_fraction = keep_fraction
         self.random_state = random_state
 
+    @property
+    def reweighs(self) -> bool:
+        """Whether the loss weights undo the choice: the mean of many draws' weighted gradients is the full gradient."""
+        return False
+
     def _choose(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Choose exactly `n_keep` positions, 0 < n_keep < len(candidates), in any order; no score is NaN."""
         raise NotImplementedError(f"{type(self).__name__} must implement _choose or _choose_weighted.")

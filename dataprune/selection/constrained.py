@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dataprune.errors import InvalidTypeError, InvalidValueError, check_choice
-from dataprune.selection._wrapper import SelectorWrapper, class_numbers, reweighs
+from dataprune.selection._wrapper import SelectorWrapper, class_numbers
 from dataprune.selection.base import Candidates, Seed, Selection, Selector
 
 REDUCTIONS = ("mean", "max")
@@ -147,7 +147,7 @@ class KeepTogether(SelectorWrapper):
         super()._check_inner()
         owner, inner = type(self).__name__, self._inner
         check_choice(owner, "reduction", self.reduction, REDUCTIONS)
-        if reweighs(inner):
+        if inner.reweighs:
             raise InvalidValueError(
                 f"{owner}.selector must be one without loss weights, got {inner!r}. Groups of unequal size cannot be "
                 "drawn without bias at an exact count."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,10 @@ class SoftPrune(Selector):
     array([1.3333334, 1.3333334, 0.6666667, 0.6666667], dtype=float32)
     """
 
-    reweighs: ClassVar[bool] = True
+    @property
+    def reweighs(self) -> bool:
+        """Whether the loss weights undo the choice: they do."""
+        return True
 
     def _choose_unseen_first(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> Selection:
         return self._choose_some(candidates, n_keep, rng)  # NaN is never in the group, see below
@@ -78,7 +81,9 @@ class SoftPrune(Selector):
 
         kept = rows_of(draw_within(n_examples, is_in_group.view(np.int8).__getitem__, 2, share_out, rng))
         others = n_keep / n_examples
-        return kept, np.where(is_in_group[kept], others * n_group / n_left, others).astype(np.float32)
+        weights = np.full(n_keep, others, np.float32)
+        weights[is_in_group[kept]] = others * n_group / n_left
+        return kept, weights
 
     def _group(self, scores: NDArray[np.floating[Any]], n_keep: int, n_unseen: int) -> NDArray[np.bool_]:
         """Return the rows below the mean, or as many more as a weight of at most 2 takes."""

@@ -17,7 +17,6 @@ ARGUMENTS = {
     "ReducibleLoss": {"irreducible_loss": np.linspace(0, 1, 23)},
     "ColumnScore": {"column": "n"},
     "FunctionScore": {"function": lambda rows: [row["n"] for row in rows]},
-    "ClassFloor": {"n_min": 0},  # a budget below its floors is refused
     "Combined": {"scorers": [("n", dataprune.ColumnScore("n"))]},
 }
 """What the constructors of some classes need."""

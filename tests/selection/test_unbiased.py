@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 from dataprune.errors import DataPruneError
-from dataprune.selection._wrapper import SelectorWrapper, reweighs
+from dataprune.selection._wrapper import SelectorWrapper
 from dataprune.selection.balanced import ClassBalanced, ClassFloor
 from dataprune.selection.constrained import KeepAlways
 from dataprune.selection.random import RandomK, WeightedK
@@ -95,7 +95,7 @@ def scores_of(kind, gradients):
 )
 def test_the_mean_weighted_gradient_of_many_draws_is_the_full_one(selector, kind, gradients):
     gradients, labels = gradients
-    assert reweighs(selector)
+    assert selector.reweighs
     n_draws = 2000 if isinstance(selector, SelectorWrapper) else N_DRAWS  # a choice per class takes its time
     means, full = draws(selector, gradients, scores_of(kind, gradients), labels, n_draws), gradients.mean(0)
     assert off_by(means, full) < 3
@@ -108,7 +108,7 @@ def test_the_mean_weighted_gradient_of_many_draws_is_the_full_one(selector, kind
 )
 def test_without_the_weights_it_is_not(selector, gradients):
     gradients, labels = gradients
-    assert not reweighs(selector)
+    assert not selector.reweighs
     scores = scores_of("gradient norms", gradients)
     assert off_by(draws(selector, gradients, scores, labels), gradients.mean(0)) > 20
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from dataprune.scoring.uncertainty import Entropy, Loss, Margin
     from dataprune.selection.balanced import ClassBalanced, ClassFloor
     from dataprune.selection.base import Candidates, Selector
+    from dataprune.selection.batch import BatchPolicy, BatchTopK, RobustWeights, SelectiveBackprop
     from dataprune.selection.budgeted import BudgetedTopK
     from dataprune.selection.clustered import ClusteredK, KCenter
     from dataprune.selection.constrained import KeepAlways, KeepTogether
@@ -188,6 +189,12 @@ _HOMES = {
         "Candidates",
         "Selector",
     ),
+    "selection.batch": (
+        "BatchPolicy",
+        "BatchTopK",
+        "RobustWeights",
+        "SelectiveBackprop",
+    ),
     "selection.budgeted": ("BudgetedTopK",),
     "selection.clustered": (
         "ClusteredK",
@@ -231,7 +238,9 @@ __all__ = [
     "EL2N",
     "PVI",
     "Agreement",
+    "BatchPolicy",
     "BatchScorer",
+    "BatchTopK",
     "BothEnds",
     "BudgetedTopK",
     "Candidates",
@@ -290,11 +299,13 @@ __all__ = [
     "RandomK",
     "ReducibleLoss",
     "RegressionError",
+    "RobustWeights",
     "Scheduler",
     "ScoreLog",
     "ScoreStore",
     "ScoreWindow",
     "Scorer",
+    "SelectiveBackprop",
     "Selector",
     "SoftPrune",
     "StaticPruner",

@@ -291,7 +291,7 @@ class PruningTrainer(Trainer):
                 )
             # A model may average over tokens where `losses` adds up: weighted batches keep the scale of its own loss.
             scale = (loss / losses.mean().clamp(min=torch.finfo(losses.dtype).tiny)).detach()
-            loss = scale * (losses * self.pruner.weights(index)).mean()
+            loss = scale * (losses * self.pruner.weights(index, **signals)).mean()
         self.pruner.observe(index, **signals)
         return loss
 

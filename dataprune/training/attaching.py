@@ -16,6 +16,7 @@ from dataprune.scoring.base import BatchScorer, DatasetScorer, Scorer
 from dataprune.scoring.score_log import ScoreLog
 from dataprune.scoring.store import ExampleStore
 from dataprune.selection.base import Selector
+from dataprune.selection.batch import BatchPolicy
 
 
 def check_parts(
@@ -23,6 +24,7 @@ def check_parts(
     scorer: Scorer | None,
     selector: Selector,
     scheduler: Scheduler,
+    batch_policy: BatchPolicy | None,
     refresh: str | float,
     random_state: int,
     model: nn.Module | None,
@@ -39,6 +41,8 @@ def check_parts(
         Which examples to keep.
     scheduler : Scheduler
         How many, and when.
+    batch_policy : BatchPolicy or None
+        What of each batch.
     refresh : {"observed", "full"} or float
         Where scores come from.
     random_state : int
@@ -61,6 +65,7 @@ def check_parts(
         "scorer": (scorer, Scorer),
         "selector": (selector, Selector),
         "scheduler": (scheduler, Scheduler),
+        "batch_policy": (batch_policy, BatchPolicy),
         "scores": (scores, ExampleStore),
         "log": (log, ScoreLog),
     }
@@ -78,6 +83,8 @@ def check_parts(
                 f"{type(selector).__name__}.{name} must be left out inside a DynamicPruner, got {value!r}. "
                 + ("Set it on the scheduler." if name == "keep_fraction" else "Set it on the pruner.")
             )
+    if batch_policy is not None:
+        _check_policy(batch_policy, scorer)
     if scorer is None:
         if selector.uses_scores:
             raise InvalidValueError(
@@ -104,6 +111,15 @@ def check_parts(
         )
     if refresh != "observed" and model is None:
         raise InvalidValueError(f"DynamicPruner.attach() needs model=... with refresh={refresh!r}, got None.")
+
+
+def _check_policy(policy: BatchPolicy, scorer: Scorer | None) -> None:
+    policy.check()
+    if not (isinstance(scorer, BatchScorer) and scorer.supports_observe):
+        raise InvalidValueError(
+            "DynamicPruner.scorer must be one that scores a batch in training, such as Loss(), for "
+            f"{type(policy).__name__}, got {scorer!r}."
+        )
 
 
 def log_signals(log: ScoreLog, index: Tensor, *, epoch: int, signals: Mapping[str, Tensor]) -> None:

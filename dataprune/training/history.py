@@ -33,6 +33,10 @@ class EpochRecord:
         Examples that went through a scoring pass.
     n_tokens_scored : int or None
         Their tokens.
+    n_left_out : int
+        Kept examples that a batch policy left out of their batches, before any gradient.
+    n_tokens_left_out : int or None
+        Their tokens.
     seconds : dict of str to float
         Wall-clock by ``train``, ``score``, ``select``, ``evaluate``.
     metrics : dict of str to float
@@ -51,8 +55,20 @@ class EpochRecord:
     n_tokens: int | None = None
     n_scored: int = 0
     n_tokens_scored: int | None = None
+    n_left_out: int = 0
+    n_tokens_left_out: int | None = None
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
     metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def n_trained(self) -> int:
+        """Examples that gave a gradient."""
+        return self.n_kept - self.n_left_out
+
+    @property
+    def n_tokens_trained(self) -> int | None:
+        """Their tokens; None where lengths are unknown."""
+        return None if self.n_tokens is None else self.n_tokens - (self.n_tokens_left_out or 0)
 
 
 class PruningHistory:
@@ -125,6 +141,7 @@ class PruningHistory:
         metrics = list(dict.fromkeys(name for record in self.records for name in record.metrics))
         has_tokens = any(record.n_tokens is not None for record in self.records)
         has_passes = any(record.n_scored for record in self.records)
+        has_policy = any(record.n_left_out for record in self.records)
         return [
             {
                 "epoch": record.epoch,
@@ -133,6 +150,7 @@ class PruningHistory:
                 "updates": record.n_updates,
                 **({"tokens": record.n_tokens} if has_tokens else {}),
                 **({"scored": record.n_scored} if has_passes else {}),
+                **({"left_out": record.n_left_out} if has_policy else {}),
                 **{f"{what}_s": record.seconds[what] for what in SECONDS},
                 **{name: record.metrics.get(name) for name in metrics},
             }

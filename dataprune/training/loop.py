@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dataprune.data.forward import Forward, default_forward, with_precision
-from dataprune.data.indexed import IndexedDataset
+from dataprune.data.indexed import Indexed, IndexedDataset
 from dataprune.errors import InvalidTypeError, InvalidValueError, TrainingInterrupted, check_choice, check_positive
 from dataprune.scoring.score_log import ScoreLog
-from dataprune.scoring.scoring_pass import keeping_modes
+from dataprune.scoring.scoring_pass import keeping_modes, to_device
 from dataprune.scoring.store import ExampleStore
 from dataprune.training.checkpoint import Checkpoints
 from dataprune.training.checks import check_gradient, check_losses, losses_of
@@ -132,6 +132,21 @@ def train(
 
 
 @dataclass(frozen=True)
+class _LookedAt:
+    """A batch that went forward without gradients, so that a policy could choose of it."""
+
+    index: Tensor
+    signals: dict[str, Tensor]
+    weights: Tensor
+
+    @property
+    def weights_of_chosen(self) -> Tensor:
+        """Weights for a mean over the chosen: those of the batch are for a mean over all of it."""
+        chosen = self.weights[self.weights > 0]
+        return chosen * (len(chosen) / len(self.weights))
+
+
+@dataclass(frozen=True)
 class _Loop:
     """What one epoch needs."""
 
@@ -150,7 +165,12 @@ class _Loop:
         self._set_learning_rate()
         self._zero_grad()  # what earlier training left
         self.model.train()
+        policy = pruner.batch_policy if pruner.policy_at_work else None
         for index, batch in self.loader:
+            looked_at = None
+            if policy is not None and policy.leaves_out:
+                looked_at = self._look(index, batch)
+                index, batch = self._chosen(looked_at)  # noqa: PLW2901 - the rest of the batch is never trained on
             signals = self.forward(self.model, batch)
             losses = losses_of(signals)  # (B,)
             check_losses(losses, index, epoch=epoch)
@@ -158,8 +178,11 @@ class _Loop:
                 pruner.scorer_.check_signals(signals)  # also where only scoring passes count: not after the warm-up
             start = pruner.n_observed_batches_ // n_accumulation * n_accumulation
             window = min(n_accumulation, pruner.n_batches - start)  # the last window of an epoch may be shorter
-            ((losses * pruner.weights(index)).mean() / window).backward()  # type: ignore[no-untyped-call]
-            pruner.observe(index, **signals)
+            weights = pruner.weights(index, **signals) if looked_at is None else looked_at.weights_of_chosen
+            ((losses * weights).mean() / window).backward()  # type: ignore[no-untyped-call]
+            pruner.observe(index, **signals) if looked_at is None else pruner.observe(
+                looked_at.index, **looked_at.signals
+            )
             if pruner.n_observed_batches_ < start + window:
                 continue
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
@@ -168,6 +191,22 @@ class _Loop:
             self._zero_grad()
             self._set_learning_rate()
             yield
+
+    def _look(self, index: Tensor, batch: Any) -> _LookedAt:
+        start = time.perf_counter()
+        with keeping_modes(self.model), torch.no_grad():
+            self.model.eval()
+            signals = self.forward(self.model, batch)
+        weights = self.pruner.weights(index, **signals)
+        self.pruner.log_left_out(index, weights, seconds=time.perf_counter() - start)
+        return _LookedAt(index, signals, weights)
+
+    def _chosen(self, looked_at: _LookedAt) -> Indexed:
+        # Collated anew: what is padding in the batch depends on what else is in it.
+        rows = looked_at.index[looked_at.weights > 0].tolist()
+        index, batch = self.loader.collate_fn([self.loader.dataset[row] for row in rows])
+        device = looked_at.index.device
+        return Indexed(to_device(index, device), to_device(batch, device))
 
     def _zero_grad(self) -> None:
         self.optimizer.zero_grad()

@@ -28,6 +28,7 @@ from dataprune.scoring.score_log import ScoreLog
 from dataprune.scoring.scoring_pass import scoring_pass
 from dataprune.scoring.store import PASS, ExampleStore
 from dataprune.selection.base import Selector, take_rows
+from dataprune.selection.batch import BatchPolicy
 from dataprune.selection.ranked import TopK
 from dataprune.training.attaching import check_parts, check_single_process, checked_batch_size, log_signals, shuffles
 from dataprune.training.fixed_scores import scorer_at_work
@@ -53,6 +54,9 @@ class DynamicPruner(BaseEstimator):
         Which examples to keep, given the scores and a number; by default `TopK`.
     scheduler : Scheduler, optional
         How many to keep, and when to choose anew; by default ``CyclicScheduler()``.
+    batch_policy : BatchPolicy, optional
+        What of each batch is trained on, and with what weight, by the scorer's score of that moment; at work between
+        the scheduler's warm-up and its full final epochs. With ``ConstantScheduler(keep_fraction=1.0)`` it works alone.
     refresh : {"observed", "full"} or float, default="observed"
         Where scores come from: the training pass itself (free); a scoring pass over all examples at each selection (the
         seed paper); or a share in (0, 1): the training pass, and a scoring pass over the share that is stalest.
@@ -105,12 +109,14 @@ class DynamicPruner(BaseEstimator):
         selector: Selector | None = None,
         scheduler: Scheduler | None = None,
         *,
+        batch_policy: BatchPolicy | None = None,
         refresh: str | float = "observed",
         random_state: int = 0,
     ) -> None:
         self.scorer = scorer
         self.selector = selector
         self.scheduler = scheduler
+        self.batch_policy = batch_policy
         self.refresh = refresh
         self.random_state = random_state
 
@@ -183,6 +189,7 @@ class DynamicPruner(BaseEstimator):
             scorer=self.scorer,
             selector=self._selector,
             scheduler=self._scheduler,
+            batch_policy=self.batch_policy,
             refresh=self.refresh,
             random_state=self.random_state,
             model=model,
@@ -437,27 +444,54 @@ class DynamicPruner(BaseEstimator):
         self._clock = time.perf_counter()
         record.seconds["score"] += self._clock - start
 
-    def weights(self, index: Tensor) -> Tensor:
+    def weights(self, index: Tensor, **signals: Tensor) -> Tensor:
         """Return the loss weights of a batch; 1 for every selector that does not reweigh.
+
+        Call it before `observe`.
 
         Parameters
         ----------
         index : Tensor
             Shape (B,), as it came with the batch.
+        **signals : Tensor
+            For a batch policy: what the scorer requires, such as ``logits`` (B, C) and ``labels`` (B,).
 
         Returns
         -------
         Tensor
-            Shape (B,), float32, on the device of `index`.
+            Shape (B,), float32, on the device of `index`; 0 for what a batch policy leaves out.
 
         Raises
         ------
         NotFittedError
             Before `set_epoch`.
+        InvalidValueError
+            If a signal is missing that a batch policy needs.
         """
         self._check_started()
         index = as_index(index)
-        if self.has_unit_weights:
+        weights = self._selected_weights(index)
+        return weights * self._policy_weights(index, signals) if self.policy_at_work else weights
+
+    @property
+    def policy_at_work(self) -> bool:
+        """Whether a batch policy decides in the current epoch."""
+        scheduler = self.scheduler_
+        last = self.n_epochs_ - scheduler.n_full_final_epochs
+        return self.batch_policy is not None and scheduler.n_warmup_epochs <= self.epoch_ < last
+
+    def _policy_weights(self, index: Tensor, signals: Mapping[str, Tensor]) -> Tensor:
+        scorer, policy = self.scorer_, self.batch_policy
+        assert scorer is not None  # noqa: S101 - for the type checker; see check_parts
+        assert policy is not None  # noqa: S101
+        scorer.check_signals(signals)
+        with torch.no_grad():
+            scores = scorer.score_batch(index=index, **signals)
+        seed = np.random.default_rng([self.random_state, self.epoch_, self.n_observed_batches_, 4]).integers(2**63)
+        return policy.weigh(scores, generator=torch.Generator().manual_seed(int(seed)))
+
+    def _selected_weights(self, index: Tensor) -> Tensor:
+        if self._has_unit_weights:
             return torch.ones(len(index), device=index.device)
         if self._weight_table is None or self._weight_table.device != index.device:
             table = torch.zeros(self.n_examples_)
@@ -469,7 +503,36 @@ class DynamicPruner(BaseEstimator):
     def has_unit_weights(self) -> bool:
         """Whether every loss weight of the current epoch is 1."""
         self._check_started()
-        return self._has_unit_weights
+        return self._has_unit_weights and not self.policy_at_work
+
+    def log_left_out(self, index: Tensor, weights: Tensor, *, seconds: float = 0.0) -> None:
+        """Note in the history that a loop looked at a batch without gradients, and trains on a part of it.
+
+        Parameters
+        ----------
+        index : Tensor
+            Shape (B,), as it came with the batch.
+        weights : Tensor
+            Shape (B,), from `weights`: rows of weight 0 are left out.
+        seconds : float, default=0.0
+            Wall-clock of the look.
+
+        Raises
+        ------
+        NotFittedError
+            Before `set_epoch`.
+        """
+        self._check_started()
+        record, rows = self.history_[-1], as_index(index).cpu().numpy()
+        left_out = rows[weights.cpu().numpy() == 0]
+        self.n_epochs_trained_[left_out] -= 1
+        record.n_scored += len(rows)
+        record.n_left_out += len(left_out)
+        if self.lengths_ is not None:
+            record.n_tokens_scored = (record.n_tokens_scored or 0) + int(self.lengths_[rows].sum())
+            record.n_tokens_left_out = (record.n_tokens_left_out or 0) + int(self.lengths_[left_out].sum())
+        record.seconds["score"] += seconds
+        self._clock += seconds  # the rest of the batch's time is training
 
     def progress(self) -> float:
         """Return the share of the planned optimizer updates that are done, for learning-rate schedules.
@@ -597,6 +660,7 @@ class DynamicPruner(BaseEstimator):
             "scorer": self.scorer,
             "selector": self._selector,
             "scheduler": self._scheduler,
+            **({} if self.batch_policy is None else {"batch_policy": self.batch_policy}),
             "refresh": self.refresh,
             "random_state": self.random_state,
             "n_epochs": self.n_epochs_,

@@ -376,7 +376,7 @@ def _summary(
 ) -> dict[str, Any]:
     history = list(pruner.history_)
     assert pruner.lengths_ is not None  # noqa: S101 - every task encodes lengths
-    trained = sum(record.n_tokens or 0 for record in history)
+    trained = sum(record.n_tokens_trained or 0 for record in history)
     scored = sum(record.n_tokens_scored or 0 for record in history)
     full = int(pruner.lengths_.sum()) * config.n_epochs
     # A resumed run counts the epochs of its earlier sessions, but only its own loading and saving.
@@ -388,7 +388,7 @@ def _summary(
         "n_examples": pruner.n_examples_,
         "n_updates": sum(record.n_updates for record in history),
         "n_updates_planned": pruner.plan_.n_updates,
-        "examples_trained": sum(record.n_kept for record in history),
+        "examples_trained": sum(record.n_trained for record in history),
         "tokens_trained": trained,
         "tokens_scored": scored,
         "compute_fraction": (trained + scored / 3) / full,  # a scoring pass has no backward pass

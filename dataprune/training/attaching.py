@@ -83,8 +83,7 @@ def check_parts(
                 f"{type(selector).__name__}.{name} must be left out inside a DynamicPruner, got {value!r}. "
                 + ("Set it on the scheduler." if name == "keep_fraction" else "Set it on the pruner.")
             )
-    if batch_policy is not None:
-        _check_policy(batch_policy, scorer)
+    _check_policy(batch_policy, scorer)
     if scorer is None:
         if selector.uses_scores:
             raise InvalidValueError(
@@ -113,7 +112,9 @@ def check_parts(
         raise InvalidValueError(f"DynamicPruner.attach() needs model=... with refresh={refresh!r}, got None.")
 
 
-def _check_policy(policy: BatchPolicy, scorer: Scorer | None) -> None:
+def _check_policy(policy: BatchPolicy | None, scorer: Scorer | None) -> None:
+    if policy is None:
+        return
     policy.check()
     if not (isinstance(scorer, BatchScorer) and scorer.supports_observe):
         raise InvalidValueError(

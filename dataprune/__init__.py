@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch as _torch  # noqa: F401 - the one library that every use needs; the others load with the name asked for
 
 if TYPE_CHECKING:
+    from dataprune.adaptive import SoftPruneScheduler
+    from dataprune.budget import Budget
     from dataprune.data.indexed import Indexed, IndexedCollate, IndexedDataset
     from dataprune.data.loading import LoadedData, load_data
     from dataprune.data.synthetic import SyntheticData, make_classification, make_joint_nlu
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from dataprune.errors import DataPruneError
     from dataprune.integrations.huggingface import PruningTrainer
     from dataprune.models import JointIntentSlotModel, build_model, load_tokenizer
+    from dataprune.plan import Plan
     from dataprune.ramps import (
         CosineScheduler,
         ExponentialScheduler,
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
         RampScheduler,
         StepScheduler,
     )
-    from dataprune.scheduling import ConstantScheduler, CyclicScheduler, Decision, Plan, Scheduler
+    from dataprune.scheduling import ConstantScheduler, CyclicScheduler, Decision, Scheduler
     from dataprune.scoring.agreement import Agreement, PairAgreement, agreement
     from dataprune.scoring.base import BatchScorer, DatasetScorer, Scorer
     from dataprune.scoring.combined import Combined, rank_average
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from dataprune.selection.budgeted import BudgetedTopK
     from dataprune.selection.clustered import ClusteredK, KCenter
     from dataprune.selection.constrained import KeepAlways, KeepTogether
+    from dataprune.selection.per_cost import ScorePerCost
     from dataprune.selection.random import EpsilonGreedy, RandomK, WeightedK
     from dataprune.selection.ranked import BothEnds, ScoreWindow, TopK
     from dataprune.selection.stratified import StratifiedK
@@ -71,6 +75,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
+    "adaptive": ("SoftPruneScheduler",),
+    "budget": ("Budget",),
     "data.indexed": (
         "Indexed",
         "IndexedCollate",
@@ -97,6 +103,7 @@ _HOMES = {
         "build_model",
         "load_tokenizer",
     ),
+    "plan": ("Plan",),
     "ramps": (
         "CosineScheduler",
         "ExponentialScheduler",
@@ -109,7 +116,6 @@ _HOMES = {
         "ConstantScheduler",
         "CyclicScheduler",
         "Decision",
-        "Plan",
         "Scheduler",
     ),
     "scoring.agreement": (
@@ -204,6 +210,7 @@ _HOMES = {
         "KeepAlways",
         "KeepTogether",
     ),
+    "selection.per_cost": ("ScorePerCost",),
     "selection.random": (
         "EpsilonGreedy",
         "RandomK",
@@ -242,6 +249,7 @@ __all__ = [
     "BatchScorer",
     "BatchTopK",
     "BothEnds",
+    "Budget",
     "BudgetedTopK",
     "Candidates",
     "Cartography",
@@ -302,12 +310,14 @@ __all__ = [
     "RobustWeights",
     "Scheduler",
     "ScoreLog",
+    "ScorePerCost",
     "ScoreStore",
     "ScoreWindow",
     "Scorer",
     "SelectiveBackprop",
     "Selector",
     "SoftPrune",
+    "SoftPruneScheduler",
     "StaticPruner",
     "StepScheduler",
     "StratifiedK",

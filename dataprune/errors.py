@@ -88,6 +88,42 @@ def check_fraction(owner: str, name: str, value: object) -> float:
     return float(value)
 
 
+def check_share(owner: str, name: str, value: object) -> float:
+    """Return `value` as a float in [0, 1] or raise.
+
+    Parameters
+    ----------
+    owner : str
+        Class that the message names.
+    name : str
+        Parameter that the message names.
+    value : object
+        What the user passed.
+
+    Returns
+    -------
+    float
+        The value.
+
+    Raises
+    ------
+    InvalidTypeError
+        If `value` is no number.
+    InvalidValueError
+        If `value` is outside [0, 1].
+
+    Examples
+    --------
+    >>> check_share("ScoreWindow", "offset_fraction", 0)
+    0.0
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidTypeError(f"{owner}.{name} must be a number in [0, 1], got {value!r}.")
+    if not 0.0 <= float(value) <= 1.0:
+        raise InvalidValueError(f"{owner}.{name} must be in [0, 1], got {value!r}.")
+    return float(value)
+
+
 def check_count(owner: str, name: str, value: object, *, minimum: int = 0) -> int:
     """Return `value` as an int of at least `minimum` or raise.
 

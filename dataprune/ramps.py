@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from typing import Any
 
+from dataprune.budget import Budget
 from dataprune.errors import InvalidValueError, check_choice, check_count, check_fraction
 from dataprune.scheduling import FULL, ConstantScheduler, CyclicScheduler, Decision, Scheduler
 
@@ -40,7 +41,7 @@ class RampScheduler(Scheduler):
     def __init__(
         self,
         *,
-        keep_fraction: float = 0.5,
+        keep_fraction: float | Budget = 0.5,
         initial_keep_fraction: float = 1.0,
         n_warmup_epochs: int = 1,
         n_cycle_epochs: int = 1,
@@ -72,11 +73,11 @@ class RampScheduler(Scheduler):
 
     def _share(self, progress: float) -> float:
         # Weighted so that the end is met to the last bit.
-        return (1.0 - progress) * self.initial_keep_fraction + progress * self.keep_fraction
+        return (1.0 - progress) * self.initial_keep_fraction + progress * self._keep_fraction
 
     def _decide_pruned(self, n_pruned_epochs: int, n_to_prune: int) -> Decision:
         cycle, n_cycles = n_pruned_epochs // self.n_cycle_epochs, math.ceil(n_to_prune / self.n_cycle_epochs)
-        low, high = sorted((self.initial_keep_fraction, self.keep_fraction))
+        low, high = sorted((self.initial_keep_fraction, self._keep_fraction))
         share = min(high, max(low, self._share(self._progress((cycle + 1) / n_cycles))))
         return Decision(keep_fraction=share, reselect=n_pruned_epochs % self.n_cycle_epochs == 0)
 
@@ -177,7 +178,7 @@ class ExponentialScheduler(RampScheduler):
         return time
 
     def _share(self, progress: float) -> float:
-        return float(self.initial_keep_fraction ** (1.0 - progress) * self.keep_fraction**progress)
+        return float(self.initial_keep_fraction ** (1.0 - progress) * self._keep_fraction**progress)
 
 
 class StepScheduler(RampScheduler):
@@ -214,7 +215,7 @@ class StepScheduler(RampScheduler):
     def __init__(
         self,
         *,
-        keep_fraction: float = 0.5,
+        keep_fraction: float | Budget = 0.5,
         initial_keep_fraction: float = 1.0,
         n_levels: int = 3,
         n_warmup_epochs: int = 1,
@@ -274,7 +275,7 @@ class InterleavedScheduler(CyclicScheduler):
         since_full = n_pruned_epochs % (self.n_cycle_epochs + 1)
         if since_full == self.n_cycle_epochs:
             return FULL
-        return Decision(keep_fraction=self.keep_fraction, reselect=since_full == 0)
+        return Decision(keep_fraction=self._keep_fraction, reselect=since_full == 0)
 
 
 SCHEDULERS: dict[str, type[Scheduler]] = {

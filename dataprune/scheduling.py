@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 
+from dataprune.budget import Budget
 from dataprune.data.counting import count_to_keep, count_updates, round_up_to_updates
 from dataprune.errors import InvalidValueError, check_count, check_fraction
+from dataprune.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -37,81 +40,6 @@ class Decision:
 
 FULL = Decision(keep_fraction=1.0, reselect=False)
 """All examples; there is nothing to choose."""
-
-BAR_WIDTH = 20
-"""Characters of a full epoch's bar in a printed plan."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will do, epoch by epoch, known before it starts.
-
-    Parameters
-    ----------
-    n_examples : int
-        Rows of the full data set.
-    n_kept : tuple of int
-        Examples trained on in each epoch.
-    reselects : tuple of bool
-        Whether the epoch starts with a new selection.
-    updates : tuple of int
-        Optimizer updates of each epoch.
-    n_updates_full : int
-        Optimizer updates of the same epochs on the full data.
-    n_scored : int
-        Examples that go through scoring passes.
-    exact : bool
-        False if the scheduler adapts to the run: the figures are upper bounds then.
-
-    Examples
-    --------
-    >>> plan = CyclicScheduler(keep_fraction=0.5, n_warmup_epochs=1).plan(100, 3, 10)
-    >>> plan.n_kept, plan.n_updates, round(plan.compute_fraction, 3)
-    ((100, 50, 50), 20, 0.667)
-    """
-
-    n_examples: int
-    n_kept: tuple[int, ...]
-    reselects: tuple[bool, ...]
-    updates: tuple[int, ...]
-    n_updates_full: int
-    n_scored: int = 0
-    exact: bool = True
-
-    @property
-    def n_updates(self) -> int:
-        """Optimizer updates of the whole run."""
-        return sum(self.updates)
-
-    @property
-    def compute_fraction(self) -> float:
-        """Share of the full run's compute: an example scored costs a third of one trained (no backward pass)."""
-        return (sum(self.n_kept) + self.n_scored / 3) / (self.n_examples * len(self.n_kept))
-
-    def __str__(self) -> str:
-        """Print as a table with a bar per line, runs of equal epochs on one line."""
-        lines = [f"{'epochs':>9} {'kept':>9} {'share':>6} {'updates':>8}  selection"]
-        start = 0
-        for end in range(1, len(self.n_kept) + 1):
-            same = end < len(self.n_kept) and (self.n_kept[end], self.reselects[end]) == (
-                self.n_kept[start],
-                self.reselects[start],
-            )
-            if same:
-                continue
-            epochs = f"{start}" if end == start + 1 else f"{start}-{end - 1}"
-            kept, updates = self.n_kept[start], sum(self.updates[start:end])
-            what = "all" if kept == self.n_examples else "new" if self.reselects[start] else "as before"
-            share = kept / self.n_examples
-            bar = "#" * max(1, round(BAR_WIDTH * share))  # ASCII: any terminal and any file can take it
-            lines.append(f"{epochs:>9} {kept:>9,} {share:>6.0%} {updates:>8,}  {what:<9}  {bar}")
-            start = end
-        bound = "" if self.exact else "at most "
-        lines.append(
-            f"{bound}{self.n_updates:,} updates instead of {self.n_updates_full:,}; "
-            f"{bound}{self.compute_fraction:.0%} of the full run's compute"
-        )
-        return "\n".join(lines)
 
 
 def check_refresh(owner: str, refresh: object) -> str | float:
@@ -154,8 +82,8 @@ class Scheduler(BaseEstimator, ABC):
 
     Parameters
     ----------
-    keep_fraction : float, default=0.5
-        Share of the examples kept in pruned epochs, in (0, 1].
+    keep_fraction : float or Budget, default=0.5
+        Share of the examples kept in pruned epochs, in (0, 1]; or what they, or the run, may spend.
     n_warmup_epochs : int, default=1
         First epochs on all examples.
     n_full_final_epochs : int, default=0
@@ -172,7 +100,9 @@ class Scheduler(BaseEstimator, ABC):
 
     adaptive: ClassVar[bool] = False
 
-    def __init__(self, *, keep_fraction: float = 0.5, n_warmup_epochs: int = 1, n_full_final_epochs: int = 0) -> None:
+    def __init__(
+        self, *, keep_fraction: float | Budget = 0.5, n_warmup_epochs: int = 1, n_full_final_epochs: int = 0
+    ) -> None:
         self.keep_fraction = keep_fraction
         self.n_warmup_epochs = n_warmup_epochs
         self.n_full_final_epochs = n_full_final_epochs
@@ -188,9 +118,19 @@ class Scheduler(BaseEstimator, ABC):
             If a parameter is out of range.
         """
         owner = type(self).__name__
-        check_fraction(owner, "keep_fraction", self.keep_fraction)
+        if isinstance(self.keep_fraction, Budget):
+            self.keep_fraction.check()
+        else:
+            check_fraction(owner, "keep_fraction", self.keep_fraction)
         check_count(owner, "n_warmup_epochs", self.n_warmup_epochs)
         check_count(owner, "n_full_final_epochs", self.n_full_final_epochs)
+
+    @property
+    def _keep_fraction(self) -> float:
+        """The share: of the examples, or of a budget's tokens; one of seconds is not known to be less than all."""
+        if not isinstance(self.keep_fraction, Budget):
+            return self.keep_fraction
+        return self.keep_fraction.token_fraction or float(np.nextafter(1.0, 0.0))
 
     @abstractmethod
     def _decide_pruned(self, n_pruned_epochs: int, n_to_prune: int) -> Decision:
@@ -284,13 +224,23 @@ class Scheduler(BaseEstimator, ABC):
         check_count(owner, "batch_size", batch_size, minimum=1)
         check_count(owner, "n_accumulation", n_accumulation, minimum=1)
         check_refresh(owner, refresh)
+        if isinstance(self.keep_fraction, Budget) and self.keep_fraction.n_updates is not None:
+            settings: dict[str, Any] = {
+                "n_accumulation": n_accumulation,
+                "drop_last": drop_last,
+                "whole_updates": whole_updates,
+            }
+            return self.within_updates(n_examples, n_epochs, batch_size, **settings).plan(
+                n_examples, n_epochs, batch_size, **settings, refresh=refresh
+            )
         decisions = [self.decide(epoch, n_epochs) for epoch in range(n_epochs)]
-        n_kept = [count_to_keep(n_examples, decision.keep_fraction) for decision in decisions]
+        is_bound = isinstance(self.keep_fraction, Budget)  # of tokens or seconds: there may be room for all
+        n_kept = [n_examples if is_bound else count_to_keep(n_examples, d.keep_fraction) for d in decisions]
         if whole_updates:
             n_kept = [round_up_to_updates(n, n_examples, batch_size, n_accumulation) for n in n_kept]
 
         # A share that rounds to all examples leaves nothing to choose.
-        reselects = tuple(d.reselect and n < n_examples for d, n in zip(decisions, n_kept, strict=True))
+        reselects = tuple(d.reselect and (is_bound or n < n_examples) for d, n in zip(decisions, n_kept, strict=True))
 
         def updates(n: int) -> int:
             return count_updates(n, batch_size, n_accumulation=n_accumulation, drop_last=drop_last)
@@ -303,8 +253,51 @@ class Scheduler(BaseEstimator, ABC):
             updates=tuple(updates(n) for n in n_kept),
             n_updates_full=updates(n_examples) * n_epochs,
             n_scored=sum(reselects) * count_to_keep(n_examples, scored_share) if scored_share else 0,
-            exact=not self.adaptive,
+            exact=not (self.adaptive or is_bound),
         )
+
+    def within_updates(self, n_examples: int, n_epochs: int, batch_size: int, **settings: Any) -> Scheduler:
+        """Return this scheduler with the largest share of the examples that its budget of updates is enough for.
+
+        Parameters
+        ----------
+        n_examples : int
+            Rows of the full data set.
+        n_epochs : int
+            Length of the run.
+        batch_size : int
+            Examples in a batch.
+        **settings : object
+            As for `plan`.
+
+        Returns
+        -------
+        Scheduler
+            A clone with a number as its ``keep_fraction``; itself without such a budget.
+
+        Raises
+        ------
+        InvalidValueError
+            If not even one example per pruned epoch meets the budget.
+        """
+        budget = self.keep_fraction
+        if not isinstance(budget, Budget) or budget.n_updates is None:
+            return self
+
+        def with_count(n_keep: int) -> Scheduler:
+            fixed: Scheduler = clone(self).set_params(keep_fraction=n_keep / n_examples)
+            return fixed
+
+        def n_updates(n_keep: int) -> int:
+            return with_count(n_keep).plan(n_examples, n_epochs, batch_size, **settings).n_updates
+
+        if n_updates(1) > budget.n_updates:
+            raise InvalidValueError(
+                f"Budget.n_updates must be at least {n_updates(1)} for {n_epochs} epochs of {n_examples} examples in "
+                f"batches of {batch_size}, got {budget.n_updates}. Warm up for fewer epochs, or train for fewer."
+            )
+        counts = range(1, n_examples + 1)
+        return with_count(bisect_right(counts, budget.n_updates, key=n_updates))
 
 
 class ConstantScheduler(Scheduler):
@@ -332,7 +325,7 @@ class ConstantScheduler(Scheduler):
     """
 
     def _decide_pruned(self, n_pruned_epochs: int, n_to_prune: int) -> Decision:  # noqa: ARG002
-        return Decision(keep_fraction=self.keep_fraction, reselect=n_pruned_epochs == 0)
+        return Decision(keep_fraction=self._keep_fraction, reselect=n_pruned_epochs == 0)
 
 
 class CyclicScheduler(Scheduler):
@@ -365,7 +358,7 @@ class CyclicScheduler(Scheduler):
     def __init__(
         self,
         *,
-        keep_fraction: float = 0.5,
+        keep_fraction: float | Budget = 0.5,
         n_warmup_epochs: int = 1,
         n_cycle_epochs: int = 1,
         n_full_final_epochs: int = 0,
@@ -389,4 +382,4 @@ class CyclicScheduler(Scheduler):
         check_count(type(self).__name__, "n_cycle_epochs", self.n_cycle_epochs, minimum=1)
 
     def _decide_pruned(self, n_pruned_epochs: int, n_to_prune: int) -> Decision:  # noqa: ARG002
-        return Decision(keep_fraction=self.keep_fraction, reselect=n_pruned_epochs % self.n_cycle_epochs == 0)
+        return Decision(keep_fraction=self._keep_fraction, reselect=n_pruned_epochs % self.n_cycle_epochs == 0)

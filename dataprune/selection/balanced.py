@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dataprune.errors import InvalidValueError, check_choice, check_count
-from dataprune.selection._shares import check_share, equal_counts, proportional_counts
+from dataprune.errors import InvalidValueError, check_choice, check_count, check_share
+from dataprune.selection._shares import equal_counts, proportional_counts
 from dataprune.selection._wrapper import SelectorWrapper, class_numbers
 from dataprune.selection.base import Candidates, Seed, Selection, Selector
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dataprune.errors import InvalidValueError, check_count
-from dataprune.selection._shares import check_share, count_of_share, proportional_counts
+from dataprune.errors import InvalidValueError, check_count, check_share
+from dataprune.selection._shares import count_of_share, proportional_counts
 from dataprune.selection.base import Candidates, Seed, Selector
 
 ROWS_PER_BLOCK = 10_000

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dataprune.errors import check_share
 from dataprune.selection._drawing import draw_by_odds, draw_within
-from dataprune.selection._shares import check_share, count_of_share
+from dataprune.selection._shares import count_of_share
 from dataprune.selection._threshold import finite_range, rows_of, top_mask
 from dataprune.selection.base import Candidates, Seed, Selector
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dataprune.selection._shares import check_share, count_of_share
+from dataprune.errors import check_share
+from dataprune.selection._shares import count_of_share
 from dataprune.selection._threshold import add_ties, kth_largest, rows_of, top_mask
 from dataprune.selection.base import Candidates, Seed, Selector
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dataprune.errors import check_count
+from dataprune.errors import check_count, check_share
 from dataprune.selection._drawing import draw_within
-from dataprune.selection._shares import check_share, count_of_share, equal_counts
+from dataprune.selection._shares import count_of_share, equal_counts
 from dataprune.selection._threshold import add_ties, finite_range, kth_largest, rows_of
 from dataprune.selection.base import Candidates, Seed, Selector
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dataprune.selection._shares import check_share
+from dataprune.errors import check_share
 from dataprune.selection.base import Candidates, Seed, Selector
 from dataprune.selection.clustered import group_means, with_points
 

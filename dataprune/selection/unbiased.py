@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataprune.errors import check_positive
+from dataprune.errors import check_positive, check_share
 from dataprune.selection._drawing import draw_systematically, draw_within
-from dataprune.selection._shares import check_share
 from dataprune.selection._threshold import SHORT, chunks, finite_range, kth_largest, rows_of
 from dataprune.selection.base import Candidates, Seed, Selection, Selector
 

@@ -6,7 +6,9 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
@@ -121,6 +123,42 @@ def _check_policy(policy: BatchPolicy | None, scorer: Scorer | None) -> None:
             "DynamicPruner.scorer must be one that scores a batch in training, such as Loss(), for "
             f"{type(policy).__name__}, got {scorer!r}."
         )
+
+
+def known_columns(selector: Selector, **columns: Any) -> dict[str, NDArray[Any]]:
+    """Return what is known of the examples beside their scores, or raise if the selector needs more.
+
+    Parameters
+    ----------
+    selector : Selector
+        Whose ``fit`` takes the columns.
+    **columns : array-like or None
+        ``labels``, ``groups``, ``features``, ``cost``; None is not known.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Those that are known.
+
+    Raises
+    ------
+    InvalidValueError
+        If the selector needs one that is not.
+
+    Examples
+    --------
+    >>> from dataprune import TopK
+    >>> known_columns(TopK(), labels=[0, 1], cost=None)
+    {'labels': array([0, 1])}
+    """
+    known = {name: np.asarray(column) for name, column in columns.items() if column is not None}
+    missing = sorted(selector.needs - known.keys())
+    if missing:
+        raise InvalidValueError(
+            f"{type(selector).__name__} needs {' and '.join(f'{name}=...' for name in missing)}. "
+            "Pass it to attach() or fit()."
+        )
+    return known
 
 
 def log_signals(log: ScoreLog, index: Tensor, *, epoch: int, signals: Mapping[str, Tensor]) -> None:

@@ -21,7 +21,8 @@ from dataprune.data.fingerprint import fingerprint
 from dataprune.data.forward import Forward, default_forward
 from dataprune.data.indexed import IndexedCollate, IndexedDataset
 from dataprune.errors import InvalidValueError, NotFittedError, check_count
-from dataprune.scheduling import CyclicScheduler, Plan, Scheduler
+from dataprune.plan import Plan
+from dataprune.scheduling import CyclicScheduler, Decision, Scheduler
 from dataprune.scoring.base import BatchScorer, DatasetScorer, Scorer, as_index
 from dataprune.scoring.provenance import check_same_data, provenance
 from dataprune.scoring.score_log import ScoreLog
@@ -30,7 +31,15 @@ from dataprune.scoring.store import PASS, ExampleStore
 from dataprune.selection.base import Selector, take_rows
 from dataprune.selection.batch import BatchPolicy
 from dataprune.selection.ranked import TopK
-from dataprune.training.attaching import check_parts, check_single_process, checked_batch_size, log_signals, shuffles
+from dataprune.training.attaching import (
+    check_parts,
+    check_single_process,
+    checked_batch_size,
+    known_columns,
+    log_signals,
+    shuffles,
+)
+from dataprune.training.budgets import cost_budget
 from dataprune.training.fixed_scores import scorer_at_work
 from dataprune.training.history import EpochRecord, PruningHistory
 from dataprune.training.sampler import PruningSampler
@@ -206,7 +215,12 @@ class DynamicPruner(BaseEstimator):
         self.batch_size_, self.whole_updates_, self.drop_last_ = batch_size, whole_updates, loader.drop_last
         self._makes_passes = self.scorer is not None and self.refresh != "observed" and self._selector.uses_scores
         self.selector_: Selector = clone(self._selector)
-        self.scheduler_: Scheduler = clone(self._scheduler)
+        counts: dict[str, Any] = {
+            "n_accumulation": n_accumulation,
+            "drop_last": loader.drop_last,
+            "whole_updates": whole_updates,
+        }
+        self.scheduler_: Scheduler = clone(self._scheduler).within_updates(n_examples, n_epochs, batch_size, **counts)
         if log is not None and log.n_examples != n_examples:
             raise InvalidValueError(
                 f"The ScoreLog is one of {log.n_examples} examples, but the data set has {n_examples}."
@@ -219,10 +233,17 @@ class DynamicPruner(BaseEstimator):
             n_examples,
             n_epochs,
             batch_size,
-            n_accumulation=n_accumulation,
-            drop_last=loader.drop_last,
-            whole_updates=whole_updates,
+            **counts,
             refresh=self.refresh if self._makes_passes else "observed",
+        )
+        self.lengths_ = example_lengths(loader.dataset)
+        self._cost_budget = cost_budget(
+            self.scheduler_,
+            cost,
+            self.lengths_,
+            n_examples=n_examples,
+            batch_size=batch_size,
+            whole_updates=whole_updates,
         )
         if 0 in self.plan_.updates:
             raise InvalidValueError(
@@ -252,21 +273,14 @@ class DynamicPruner(BaseEstimator):
         self.n_epochs_trained_: NDArray[np.int32] = np.zeros(n_examples, np.int32)
         self.epoch_ = -1
         self.n_observed_batches_ = 0
-        self.lengths_ = example_lengths(loader.dataset)
-        known = {
-            "labels": labels,
-            "groups": groups,
-            "features": features,
-            "cost": self.lengths_ if cost is None else cost,
-        }
         self._log = log
-        missing = sorted(self._selector.needs - {name for name, column in known.items() if column is not None})
-        if missing:
-            raise InvalidValueError(
-                f"{type(self._selector).__name__} needs {' and '.join(f'{name}=...' for name in missing)}. "
-                "Pass it to attach() or fit()."
-            )
-        self._known = {name: np.asarray(column) for name, column in known.items() if column is not None}
+        self._known = known_columns(
+            self._selector,
+            labels=labels,
+            groups=groups,
+            features=features,
+            cost=self.lengths_ if cost is None else cost,
+        )
         self.sampler_ = PruningSampler(
             n_examples,
             shuffle=shuffles(loader),
@@ -353,30 +367,42 @@ class DynamicPruner(BaseEstimator):
             )
         scores = self._scores()  # raises for a NaN score, before anything changes
         decision = self.scheduler_.decide(epoch, self.n_epochs_, scores=scores, history=self.history_)
-        n_asked = count_to_keep(self.n_examples_, decision.keep_fraction)
-        n_keep = n_asked
+        n_keep, share = self._count_to_keep(decision)
+        record = EpochRecord(epoch=epoch, n_asked=n_keep, n_kept=n_keep)
         if self.whole_updates_:
-            n_keep = round_up_to_updates(n_asked, self.n_examples_, self.batch_size_, self.n_accumulation_)
-        record = EpochRecord(epoch=epoch, n_asked=n_asked, n_kept=n_keep)
+            n_keep = round_up_to_updates(n_keep, self.n_examples_, self.batch_size_, self.n_accumulation_)
         if self.scorer_ is not None:
             self.scorer_.set_epoch(epoch)
-        if n_keep == self.n_examples_:
+        if n_keep == self.n_examples_ and share is None:
             self.indices_, self.weights_ = np.arange(n_keep), np.ones(n_keep, np.float32)
         elif decision.reselect or n_keep != len(self.indices_):
             if self._makes_passes:
                 scores = self._refresh_scores(epoch, record)
             start = time.perf_counter()
-            chosen = self.selector_.set_params(random_state=[self.random_state, epoch, 3]).fit(
-                scores, n_keep=n_keep, **self._known
-            )
-            self.indices_, self.weights_ = chosen.indices_, chosen.weights_
+            selector = self.selector_.set_params(random_state=[self.random_state, epoch, 3])
+            if share is None or self._cost_budget is None:
+                selector.fit(scores, n_keep=n_keep, **self._known)
+            else:
+                self._cost_budget.select(selector, scores, self._known, share)
+                record.n_asked = len(selector.indices_)
+            self.indices_, self.weights_ = selector.indices_, selector.weights_
             record.seconds["select"] = time.perf_counter() - start
+        record.n_kept = len(self.indices_)
         self.n_epochs_trained_[self.indices_] += 1
         self._begin(epoch, n_observed_batches=0)
         if self.lengths_ is not None:
             record.n_tokens = int(self.lengths_[self.indices_].sum())
         self.history_.records.append(record)
         self._clock = time.perf_counter()
+
+    def _count_to_keep(self, decision: Decision) -> tuple[int, float | None]:
+        """Return how many examples to keep, or, where the selection itself finds that, the share of their cost."""
+        if self._cost_budget is None or decision.keep_fraction == 1.0:
+            return count_to_keep(self.n_examples_, decision.keep_fraction), None
+        if not decision.reselect and len(self.indices_) < self.n_examples_:
+            return len(self.indices_), None
+        share = self._cost_budget.share(decision, self.scheduler_, n_epochs=self.n_epochs_, history=self.history_)
+        return (self.n_examples_, None) if share == 1.0 else (0, share)
 
     def _begin(self, epoch: int, *, n_observed_batches: int) -> None:
         self.epoch_, self.n_observed_batches_, self._weight_table = epoch, n_observed_batches, None
@@ -537,6 +563,8 @@ class DynamicPruner(BaseEstimator):
     def progress(self) -> float:
         """Return the share of the planned optimizer updates that are done, for learning-rate schedules.
 
+        Where the plan is only a bound, it is the share of the epochs: batches count by their part of the epoch.
+
         Returns
         -------
         float
@@ -548,6 +576,9 @@ class DynamicPruner(BaseEstimator):
             Before `attach`.
         """
         self._check_attached()
+        if not self.plan_.exact:
+            begun = self.n_observed_batches_ / self.n_batches if self.epoch_ >= 0 else 0.0
+            return (max(self.epoch_, 0) + begun) / self.n_epochs_
         done = sum(record.n_updates for record in self.history_)
         return min(1.0, done / self.plan_.n_updates) if self.plan_.n_updates else 1.0
 

@@ -113,7 +113,8 @@ def test_selectors_keep_the_contract(cls):
 @pytest.mark.parametrize("keep_fraction", [0.01, 0.5, 1.0])
 def test_schedulers_keep_the_contract(cls, n_warmup_epochs, n_full_final_epochs, keep_fraction):
     check_scheduler(
-        cls(
+        make(
+            cls,
             keep_fraction=keep_fraction,
             n_warmup_epochs=n_warmup_epochs,
             n_full_final_epochs=n_full_final_epochs,

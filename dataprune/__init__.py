@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from dataprune.selection.per_cost import ScorePerCost
     from dataprune.selection.random import EpsilonGreedy, RandomK, WeightedK
     from dataprune.selection.ranked import BothEnds, ScoreWindow, TopK
-    from dataprune.selection.stratified import StratifiedK
+    from dataprune.selection.stratified import StratifiedK, TopOrStratified
     from dataprune.selection.submodular import FacilityLocation, SubmodularMixture
     from dataprune.selection.unbiased import ImportanceSample, SoftPrune
     from dataprune.training.history import EpochRecord, PruningHistory
@@ -221,7 +221,10 @@ _HOMES = {
         "ScoreWindow",
         "TopK",
     ),
-    "selection.stratified": ("StratifiedK",),
+    "selection.stratified": (
+        "StratifiedK",
+        "TopOrStratified",
+    ),
     "selection.submodular": (
         "FacilityLocation",
         "SubmodularMixture",
@@ -326,6 +329,7 @@ __all__ = [
     "Task",
     "TfidfDistance",
     "TopK",
+    "TopOrStratified",
     "Variability",
     "VarianceOfGradients",
     "WeightedK",

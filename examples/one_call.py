@@ -16,7 +16,7 @@ from dataprune import (
     make_joint_nlu,
 )
 from dataprune.models import JointIntentSlotConfig
-from dataprune.training.demo import make_tokenizer
+from dataprune.runs.demo import make_tokenizer
 
 data = make_joint_nlu(1000, redundant_fraction=0.6, noise_fraction=0.0, random_state=0)
 test = make_joint_nlu(200, noise_fraction=0.0, random_state=1)

@@ -34,8 +34,8 @@ from dataprune.errors import (
     StateError,
     TrainingInterrupted,
 )
-from dataprune.training.config import RunConfig
-from dataprune.training.run import run
+from dataprune.runs.config import RunConfig
+from dataprune.runs.run import run
 
 FULL_DISK_BYTES = 64 * 1024
 

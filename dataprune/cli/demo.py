@@ -31,7 +31,7 @@ def demo(  # numpydoc ignore=PR01
     Needs no data, no model and no network; takes a minute or two.
     """
     from dataprune.data.files import naming_what_failed, write_json
-    from dataprune.training.demo import METHODS, check_demo, conclude, describe_selection, run_demo, summarise
+    from dataprune.runs.demo import METHODS, check_demo, conclude, describe_selection, run_demo, summarise
 
     with wrong_usage():
         check_demo(n_seeds=n_seeds, n_examples=n_examples, n_epochs=n_epochs)

@@ -9,8 +9,8 @@ from dataprune.cli.printing import print_json, print_table
 
 
 def methods(*, as_json: AsJson = False) -> None:  # numpydoc ignore=PR01
-    """List the scorers, selectors and schedulers."""
-    from dataprune.training.catalogue import list_methods
+    """List the scorers, selectors, schedulers and recipes."""
+    from dataprune.runs.catalogue import list_methods
 
     found = list_methods()
     if as_json:
@@ -20,3 +20,6 @@ def methods(*, as_json: AsJson = False) -> None:  # numpydoc ignore=PR01
         here = [method for method in found if method.kind == kind]
         rows = [[m.class_name, m.option or "-", m.summary.replace("``", "")] for m in here]
         print_table(f"{kind}s", ["class", f"--{kind}", "what it does"], rows)
+    recipes = [method for method in found if method.kind == "recipe"]
+    rows = [[m.option or "-", f"{m.summary} Beside training: {m.cost}. {m.source}."] for m in recipes]
+    print_table("recipes", ["--recipe", "what it does"], rows)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import ast
+from typing import Annotated, Any
 
 from typer import Option
+
+from dataprune.cli.errors import UsageError
 
 PRUNING, TRAINING = "Pruning", "Training"
 
@@ -63,4 +66,61 @@ def to_refresh(text: str) -> str | float:
     try:
         return float(text)
     except ValueError:
+        return text
+
+
+def to_pairs(option: str, words: list[str], *, example: str) -> dict[str, str]:
+    """Return repeated ``NAME=VALUE`` words as a mapping.
+
+    Parameters
+    ----------
+    option : str
+        That the message names.
+    words : list of str
+        What the user typed.
+    example : str
+        For the message.
+
+    Returns
+    -------
+    dict of str to str
+        Name to value.
+
+    Raises
+    ------
+    UsageError
+        If a word is no pair.
+
+    Examples
+    --------
+    >>> to_pairs("--column", ["text=utterance"], example="")
+    {'text': 'utterance'}
+    """
+    for word in words:
+        if not all(word.partition("=")):
+            raise UsageError(f"{option} must be NAME=VALUE, such as {example}, got {word!r}.")
+    return dict(word.split("=", 1) for word in words)
+
+
+def to_value(text: str) -> Any:
+    """Return a number, a list or a Python literal as what it is, any other word as a string.
+
+    Parameters
+    ----------
+    text : str
+        What the user typed.
+
+    Returns
+    -------
+    object
+        The value.
+
+    Examples
+    --------
+    >>> to_value("0.3"), to_value("true"), to_value("hard")
+    (0.3, True, 'hard')
+    """
+    try:
+        return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
+    except (ValueError, SyntaxError):
         return text

@@ -24,7 +24,7 @@ from dataprune.cli.options import (
     to_refresh,
 )
 from dataprune.cli.printing import print_json
-from dataprune.training.config import RunConfig
+from dataprune.runs.config import RunConfig
 
 
 def plan(  # numpydoc ignore=PR01

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dataprune.cli.errors import UsageError, say, wrong_usage
+from dataprune.cli.errors import say, wrong_usage
 from dataprune.cli.options import (
     PRUNING,
     TRAINING,
@@ -24,11 +24,13 @@ from dataprune.cli.options import (
     NWarmupEpochs,
     Refresh,
     SchedulerName,
+    to_pairs,
     to_refresh,
+    to_value,
 )
 from dataprune.cli.printing import print_json, print_table
 from dataprune.errors import TrainingInterrupted
-from dataprune.training.config import RunConfig
+from dataprune.runs.config import RunConfig
 
 
 def train(  # numpydoc ignore=PR01
@@ -42,6 +44,20 @@ def train(  # numpydoc ignore=PR01
     column: Annotated[
         list[str] | None,
         typer.Option(metavar="ROLE=NAME", help="A column's name where the guess is wrong: text=utterance; repeatable."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A published method, see `dataprune methods`, instead of scorer, selector and scheduler.",
+            rich_help_panel=PRUNING,
+        ),
+    ] = RunConfig.recipe,
+    recipe_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="A parameter of the recipe: region=hard; repeatable.", rich_help_panel=PRUNING
+        ),
     ] = None,
     scheduler: SchedulerName = RunConfig.scheduler,
     keep_fraction: KeepFraction = RunConfig.keep_fraction,
@@ -128,9 +144,19 @@ def train(  # numpydoc ignore=PR01
     """
     given = locals()
     settings = {field.name: given[field.name] for field in fields(RunConfig) if field.name in given}
-    config = RunConfig(**{**settings, "columns": _to_columns(column or []), "refresh": to_refresh(refresh)})
+    config = RunConfig(
+        **{
+            **settings,
+            "columns": to_pairs("--column", column or [], example="text=utterance"),
+            "recipe_args": {
+                name: to_value(text)
+                for name, text in to_pairs("--recipe-arg", recipe_arg or [], example="region=hard").items()
+            },
+            "refresh": to_refresh(refresh),
+        }
+    )
 
-    from dataprune.training.run import check_config, run
+    from dataprune.runs.run import check_config, run
 
     with wrong_usage():
         check_config(config)
@@ -146,13 +172,6 @@ def train(  # numpydoc ignore=PR01
         print_json(result)
     else:
         _print_summary(result)
-
-
-def _to_columns(pairs: list[str]) -> dict[str, str]:
-    for pair in pairs:
-        if not all(pair.partition("=")):
-            raise UsageError(f"--column must be ROLE=NAME, such as text=utterance, got {pair!r}.")
-    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _print_summary(result: dict[str, Any]) -> None:

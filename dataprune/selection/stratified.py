@@ -1,4 +1,4 @@
-"""A selector that covers the whole range of the scores."""
+"""Selectors that cover the whole range of the scores."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataprune.selection._drawing import draw_within
 from dataprune.selection._shares import count_of_share, equal_counts
 from dataprune.selection._threshold import add_ties, finite_range, kth_largest, rows_of
 from dataprune.selection.base import Candidates, Seed, Selector
+from dataprune.selection.ranked import TopK
 
 
 class StratifiedK(Selector):
@@ -101,3 +102,54 @@ class StratifiedK(Selector):
             return np.append(equal_counts(sizes[:n_strata], n_keep), 0)
 
         return rows_of(draw_within(len(scores), stratum_of, n_strata + 1, share_out, rng))
+
+
+class TopOrStratified(Selector):
+    """The hardest where few are kept, an even draw over the range of the scores where many are (SCDP).
+
+    Parameters
+    ----------
+    n_ranked : int, default=1500
+        Up to this count the hardest are kept, above it strata are drawn from.
+    n_strata : int, default=100
+        Strata of equal width, at least 1.
+    keep_fraction : float, default=1.0
+        Share of the examples kept, in (0, 1], when `fit` is not told ``n_keep``.
+    random_state : int, sequence of int or None, default=None
+        Seed of the draw; None draws anew each time.
+
+    Attributes
+    ----------
+    indices_ : ndarray of int64, shape (n_kept,)
+        Kept rows, sorted.
+    weights_ : ndarray of float32, shape (n_kept,)
+        All 1.
+
+    References
+    ----------
+    Nguyen and He 2025, *Swift Cross-Dataset Pruning*, arXiv 2501.02432, with the distance from the geometric median as
+    the score (`TfidfDistance`).
+
+    Examples
+    --------
+    >>> TopOrStratified(n_ranked=2).fit([0.1, 0.9, 0.8, 0.3], n_keep=2).indices_
+    array([1, 2])
+    """
+
+    def __init__(
+        self,
+        *,
+        n_ranked: int = 1500,
+        n_strata: int = 100,
+        keep_fraction: float = 1.0,
+        random_state: Seed = None,
+    ) -> None:
+        super().__init__(keep_fraction=keep_fraction, random_state=random_state)
+        self.n_ranked = n_ranked
+        self.n_strata = n_strata
+
+    def _choose(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        if n_keep <= check_count(type(self).__name__, "n_ranked", self.n_ranked):
+            return TopK().fit(candidates.scores, n_keep=n_keep).indices_
+        strata = StratifiedK(n_strata=self.n_strata, random_state=int(rng.integers(2**31)))
+        return strata.fit(candidates.scores, n_keep=n_keep).indices_

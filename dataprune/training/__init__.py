@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dataprune.training.config import RunConfig
+    from dataprune.runs.config import RunConfig
     from dataprune.training.history import EpochRecord, PruningHistory
     from dataprune.training.pruner import DynamicPruner
     from dataprune.training.sampler import PruningSampler

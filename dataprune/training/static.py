@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from torch import nn
 
-from dataprune.errors import InvalidTypeError, NotFittedError
+from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError
 from dataprune.scoring.base import Scorer
 from dataprune.selection.base import Selector
 from dataprune.selection.ranked import TopK
@@ -24,16 +24,16 @@ class StaticPruner(BaseEstimator):
 
     Parameters
     ----------
-    scorer : Scorer
-        How hard, informative or rare an example is. If it is fitted already, its scores are taken; so a `BatchScorer`
-        that needs a forward or a collate function is fitted before.
+    scorer : Scorer or None
+        How hard, informative or rare an example is; None for selectors that look at features alone. If it is fitted
+        already, its scores are taken; so a `BatchScorer` that needs a forward or a collate function is fitted before.
     selector : Selector, optional
         Which to keep, and how many (``keep_fraction``); by default ``TopK()``, which keeps all.
 
     Attributes
     ----------
     scores_ : ndarray of float32, shape (n_examples,)
-        Scores.
+        Scores; 0 without a scorer.
     indices_ : ndarray of int64, shape (n_kept,)
         Kept rows, sorted.
     weights_ : ndarray of float32, shape (n_kept,)
@@ -47,11 +47,20 @@ class StaticPruner(BaseEstimator):
     [{'length': 9}, {'length': 5}]
     """
 
-    def __init__(self, scorer: Scorer, selector: Selector | None = None) -> None:
+    def __init__(self, scorer: Scorer | None, selector: Selector | None = None) -> None:
         self.scorer = scorer
         self.selector = selector
 
-    def fit(self, dataset: Any, *, model: nn.Module | None = None, labels: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        dataset: Any,
+        *,
+        model: nn.Module | None = None,
+        labels: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        features: ArrayLike | None = None,
+        cost: ArrayLike | None = None,
+    ) -> Self:
         """Score `dataset` and choose.
 
         Parameters
@@ -62,6 +71,12 @@ class StaticPruner(BaseEstimator):
             For scorers that look through a model.
         labels : array-like, shape (n_examples,), optional
             Class of each example, for selectors that balance classes.
+        groups : array-like, shape (n_examples,), optional
+            Group of each example: a dialogue, a source, a task.
+        features : array-like, shape (n_examples, D), optional
+            Where each example lies, for instance from `embed_texts`.
+        cost : array-like, shape (n_examples,), optional
+            What training on each example costs, such as its tokens.
 
         Returns
         -------
@@ -75,11 +90,19 @@ class StaticPruner(BaseEstimator):
         InvalidValueError
             If a fitted scorer belongs to another number of examples, or the selector refuses its budget.
         """
-        for name, part, kind in (("scorer", self.scorer, Scorer), ("selector", self.selector or TopK(), Selector)):
-            if not isinstance(part, kind):
+        selector = self.selector or TopK()
+        for name, part, kind in (("scorer", self.scorer, Scorer), ("selector", selector, Selector)):
+            if part is not None and not isinstance(part, kind):
                 raise InvalidTypeError(f"StaticPruner.{name} must be a {kind.__name__}, got {part!r}.")
-        self.scores_: NDArray[np.float32] = fixed_scores(self.scorer, dataset, model=model)
-        self.selector_: Selector = clone(self.selector or TopK()).fit(self.scores_, labels)
+        if self.scorer is None:
+            if selector.uses_scores:
+                raise InvalidValueError(f"StaticPruner.scorer must be given for {type(selector).__name__}, got None.")
+            self.scores_: NDArray[np.float32] = np.zeros(len(dataset), np.float32)
+        else:
+            self.scores_ = fixed_scores(self.scorer, dataset, model=model)
+        self.selector_: Selector = clone(selector).fit(
+            self.scores_, labels, groups=groups, features=features, cost=cost
+        )
         self.indices_, self.weights_ = self.selector_.indices_, self.selector_.weights_
         return self
 
@@ -105,21 +128,19 @@ class StaticPruner(BaseEstimator):
             raise NotFittedError("StaticPruner has chosen nothing yet. Call fit(dataset) first.")
         return self.selector_.transform(dataset)
 
-    def fit_transform(self, dataset: Any, *, model: nn.Module | None = None, labels: ArrayLike | None = None) -> Any:
+    def fit_transform(self, dataset: Any, **known: Any) -> Any:
         """Score `dataset`, choose, and return the kept rows.
 
         Parameters
         ----------
         dataset : map-style data set
             The full data set.
-        model : nn.Module, optional
-            For scorers that look through a model.
-        labels : array-like, shape (n_examples,), optional
-            Class of each example, for selectors that balance classes.
+        **known : object
+            ``model``, ``labels``, ``groups``, ``features`` and ``cost``, as for `fit`.
 
         Returns
         -------
         same kind as `dataset`
             The kept rows, in their old order.
         """
-        return self.fit(dataset, model=model, labels=labels).transform(dataset)
+        return self.fit(dataset, **known).transform(dataset)

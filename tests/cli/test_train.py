@@ -14,8 +14,8 @@ from dataprune.cli.train import train
 from dataprune.data.loading import load_data
 from dataprune.data.tasks import load_task
 from dataprune.models import JointIntentSlotModel, load_tokenizer
+from dataprune.runs.config import RunConfig
 from dataprune.scoring.store import ScoreStore
-from dataprune.training.config import RunConfig
 from dataprune.training.evaluation import evaluate
 
 
@@ -103,10 +103,10 @@ def test_scoring_passes_are_counted(tmp_path, tiny_encoder_dir, refresh, n_score
 
 def test_every_setting_of_a_run_is_an_option_with_the_same_default():
     options = inspect.signature(train).parameters
-    renamed = {"columns": "column"}
+    renamed = {"columns": "column", "recipe_args": "recipe_arg"}  # repeatable: one at a time
     for setting in fields(RunConfig):
         option = options[renamed.get(setting.name, setting.name)]
-        if setting.name != "columns":
+        if setting.name not in renamed:
             assert option.default in {setting.default, inspect.Parameter.empty}
     assert set(options) == {renamed.get(s.name, s.name) for s in fields(RunConfig)} | {"resume", "as_json"}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dataprune.training.demo import METHODS, DemoRun, conclude, describe_selection, run_demo, summarise
+from dataprune.runs.demo import METHODS, DemoRun, conclude, describe_selection, run_demo, summarise
 
 
 def runs(*accuracies):

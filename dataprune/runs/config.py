@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class RunConfig:
         Standard deviations that ``ema_plus_std`` adds.
     reduction : str, default="norm"
         How the errors of one example combine, for scorers of several heads or tokens, as in `JointEL2N`.
+    recipe : str or None, default=None
+        A key of `dataprune.recipes.RECIPES`, in the place of scorer, selector and scheduler.
+    recipe_args : dict of str to object, default={}
+        The recipe's own parameters by name.
     scores : str or None, default=None
         File of scores to start from, ``scores.safetensors`` of another run on the same data; then no warm-up is needed.
     batch_size : int, default=32
@@ -98,6 +103,8 @@ class RunConfig:
     ema_weight: float = 0.8
     std_bonus: float = 1.0
     reduction: str = "norm"
+    recipe: str | None = None
+    recipe_args: dict[str, Any] = field(default_factory=dict)
     scores: str | None = None
     batch_size: int = 32
     learning_rate: float = 5e-5

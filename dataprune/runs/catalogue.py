@@ -10,36 +10,43 @@ from typing import Any
 
 from dataprune import scoring, selection
 from dataprune.ramps import SCHEDULERS
+from dataprune.recipes import RECIPES
+from dataprune.runs.compose import SCORERS, SELECTORS
 from dataprune.scheduling import Scheduler
 from dataprune.scoring.base import Scorer
 from dataprune.selection.base import Selector
-from dataprune.training.run import SCORERS, SELECTORS
 
 
 @dataclass(frozen=True)
 class Method:
-    """One scorer, selector or scheduler.
+    """One scorer, selector, scheduler or recipe.
 
     Parameters
     ----------
     kind : str
-        ``scorer``, ``selector`` or ``scheduler``.
+        ``scorer``, ``selector``, ``scheduler`` or ``recipe``.
     class_name : str
-        Name in Python.
+        Name in Python; of a recipe that of its function.
     option : str or None
         Name on the command line, if it has one.
     summary : str
         First line of its docstring.
+    cost : str or None
+        Of a recipe: what it costs beside training.
+    source : str or None
+        Of a recipe: where it was published.
     """
 
     kind: str
     class_name: str
     option: str | None
     summary: str
+    cost: str | None = None
+    source: str | None = None
 
 
 def list_methods() -> list[Method]:
-    """Return all scorers, selectors and schedulers of dataprune.
+    """Return all scorers, selectors, schedulers and recipes of dataprune.
 
     Returns
     -------
@@ -56,10 +63,14 @@ def list_methods() -> list[Method]:
             importlib.import_module(f"{package.__name__}.{module.name}")
     options = {kind.__name__: name for name, kind in {**SCORERS, **SELECTORS, **SCHEDULERS}.items()}
     bases: dict[str, type[Any]] = {"scorer": Scorer, "selector": Selector, "scheduler": Scheduler}
-    return [
+    parts = [
         Method(kind, found.__name__, options.get(found.__name__), (inspect.getdoc(found) or "").split("\n")[0])
         for kind, base in bases.items()
         for found in sorted(_concrete(base), key=lambda c: (c.__name__ not in options, c.__name__))
+    ]
+    return parts + [
+        Method("recipe", r.name, r.name, f"{r.summary.rstrip('.')} ({r.kind}).", r.cost, r.source)
+        for r in RECIPES.values()
     ]
 
 

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +22,14 @@ from dataprune.data.files import naming_what_failed, read_json, write_atomically
 from dataprune.data.forward import PRECISIONS, default_forward, with_precision
 from dataprune.data.loading import load_data
 from dataprune.data.tasks import TASKS, ClassificationTask, Task, guess_task
-from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_positive
+from dataprune.errors import StateError, check_choice, check_count, check_positive
 from dataprune.models import build_model, load_tokenizer
-from dataprune.ramps import make_scheduler
-from dataprune.scoring.base import BatchScorer
-from dataprune.scoring.dynamics import AUM, Confidence, Correctness, Forgetting, Variability
-from dataprune.scoring.error_norm import EL2N, JointEL2N
-from dataprune.scoring.gradient_norm import GraNd
+from dataprune.runs.compose import make_pruner, prepare
+from dataprune.runs.config import RunConfig
+from dataprune.scoring.base import BatchScorer, DatasetScorer
+from dataprune.scoring.information import ReducibleLoss
 from dataprune.scoring.provenance import model_hash
 from dataprune.scoring.store import SMOOTHINGS, ExampleStore
-from dataprune.scoring.uncertainty import Entropy, Loss, Margin
-from dataprune.selection.base import Selector
-from dataprune.selection.budgeted import BudgetedTopK
-from dataprune.selection.random import EpsilonGreedy, RandomK, WeightedK
-from dataprune.selection.ranked import BothEnds, TopK
-from dataprune.selection.stratified import StratifiedK
-from dataprune.selection.unbiased import ImportanceSample, SoftPrune
-from dataprune.training.config import RunConfig
 from dataprune.training.evaluation import evaluate
 from dataprune.training.history import SECONDS
 from dataprune.training.loop import LR_SCHEDULES
@@ -49,94 +40,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dataprune")
 
-SCORERS: dict[str, type[BatchScorer]] = {
-    "el2n": EL2N,
-    "joint-el2n": JointEL2N,
-    "loss": Loss,
-    "margin": Margin,
-    "entropy": Entropy,
-    "grand": GraNd,
-    "forgetting": Forgetting,
-    "aum": AUM,
-    "confidence": Confidence,
-    "variability": Variability,
-    "correctness": Correctness,
-}
-"""Names of scorers on the command line."""
-
-SELECTORS: dict[str, type[Selector]] = {
-    "top-k": TopK,
-    "budgeted-top-k": BudgetedTopK,
-    "weighted-k": WeightedK,
-    "random-k": RandomK,
-    "epsilon-greedy": EpsilonGreedy,
-    "both-ends": BothEnds,
-    "stratified-k": StratifiedK,
-    "soft-prune": SoftPrune,
-    "importance-sample": ImportanceSample,
-}
-"""Names of selectors on the command line."""
-
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
 CONFIG, CHECKPOINTS, RUN = "config.json", "checkpoints", "run.json"
-
-
-def make_pruner(config: RunConfig, task: Task) -> DynamicPruner:
-    """Compose the pruner that a configuration describes.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The configuration.
-    task : Task
-        Decides the default scorer.
-
-    Returns
-    -------
-    DynamicPruner
-        Not attached yet.
-
-    Raises
-    ------
-    InvalidValueError
-        If a name is unknown.
-
-    Examples
-    --------
-    >>> from dataprune.data.tasks import ClassificationTask
-    >>> make_pruner(RunConfig(data="", model="", output_dir="", selector="random-k"), ClassificationTask())
-    DynamicPruner(scheduler=CyclicScheduler(), scorer=EL2N(), selector=RandomK())
-    """
-    default = "joint-el2n" if len(task.heads) > 1 else "el2n"
-    scorer = default if config.scorer is None else check_choice("train", "scorer", config.scorer, SCORERS)
-    return DynamicPruner(
-        _make_scorer(SCORERS[scorer], scorer, config),
-        SELECTORS[check_choice("train", "selector", config.selector, SELECTORS)](),
-        make_scheduler(
-            "train",
-            config.scheduler,
-            keep_fraction=config.keep_fraction,
-            initial_keep_fraction=config.initial_keep_fraction,
-            n_levels=config.n_levels,
-            n_warmup_epochs=config.n_warmup_epochs,
-            n_cycle_epochs=config.n_cycle_epochs,
-            n_full_final_epochs=config.n_full_final_epochs,
-        ),
-        refresh=config.refresh,
-        random_state=config.seed,
-    )
-
-
-def _make_scorer(kind: type[BatchScorer], name: str, config: RunConfig) -> BatchScorer:
-    settings = {}
-    for field in fields(RunConfig):
-        if field.name in ("smoothing", "ema_weight", "std_bonus", "reduction"):
-            value = getattr(config, field.name)
-            if field.name in kind().get_params():
-                settings[field.name] = value
-            elif value != field.default:
-                raise InvalidValueError(f"train.{field.name} must be left out with the scorer {name!r}, got {value!r}.")
-    return kind(**settings)
 
 
 def check_config(config: RunConfig) -> None:
@@ -175,6 +80,11 @@ def check_config(config: RunConfig) -> None:
     # A rehearsal on stand-ins: what the pruner refuses now, it would refuse after the data were read.
     pruner = make_pruner(config, ClassificationTask() if config.task is None else TASKS[config.task]())
     scores = None if _saved_scores(config, pruner) is None else _empty_store(pruner, 1000)
+    if not isinstance(pruner.scorer, DatasetScorer | ReducibleLoss):  # these know their number of examples
+        _rehearse(config, pruner, scores)
+
+
+def _rehearse(config: RunConfig, pruner: DynamicPruner, scores: ExampleStore | None) -> None:
     rehearsal: DataLoader[Any] = DataLoader([0] * 1000, config.batch_size)  # type: ignore[arg-type]
     pruner.attach(
         rehearsal,
@@ -182,12 +92,17 @@ def check_config(config: RunConfig) -> None:
         n_accumulation=config.n_accumulation,
         model=torch.nn.Identity(),
         scores=scores,
+        labels=np.zeros(1000, np.int64),
+        groups=np.zeros(1000, np.int64),
+        features=np.zeros((1000, 1), np.float32),
         cost=np.ones(1000),
     )
 
 
 def _saved_scores(config: RunConfig, pruner: DynamicPruner) -> ExampleStore | None:
-    return None if config.scores is None else type(_empty_store(pruner, 1)).load(config.scores)
+    if config.scores is None or config.recipe is not None:  # a recipe takes them as its own argument
+        return None
+    return type(_empty_store(pruner, 1)).load(config.scores)
 
 
 def _empty_store(pruner: DynamicPruner, n_examples: int) -> ExampleStore:
@@ -245,6 +160,7 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
     model = build_model(task, config.model)
     collator = task.collator(tokenizer)
     checkpoint_dir = output_dir / CHECKPOINTS
+    known, prepared_seconds = prepare(pruner, data.splits["train"], splits["train"], task=task, model=config.model)
     pruner.fit(
         splits["train"],
         model=model,
@@ -258,6 +174,7 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
         collate_fn=collator,
         n_workers=config.n_workers,
         scores=_saved_scores(config, pruner),
+        **known,
         eval_dataset=splits["valid"],
         metrics=task.metrics,
         best_metric=task.main_metric,
@@ -268,6 +185,7 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
     best = pruner.history_[pruner.best_epoch_]
     metrics = {"valid": best.metrics}
     seconds = {what: sum(record.seconds[what] for record in pruner.history_) for what in SECONDS}
+    seconds["score"] += prepared_seconds
     if "test" in splits:
         start = time.perf_counter()
         metrics["test"] = evaluate(

@@ -1,0 +1,221 @@
+"""Recipes that choose once, by scores of early or whole training; each returns a `DynamicPruner`.
+
+The warm-up is what the scores are of; the run goes on with what was chosen. To train a new model from the start, as the
+papers do, save the scores (``pruner.scorer_.store_.save``) and pass ``scores=`` with ``n_warmup_epochs=0``.
+"""
+
+from __future__ import annotations
+
+from dataprune.errors import check_choice
+from dataprune.recipes._registry import recipe
+from dataprune.scheduling import ConstantScheduler
+from dataprune.scoring.base import Scorer
+from dataprune.scoring.dynamics import AUM, Confidence, Forgetting, Variability
+from dataprune.scoring.error_norm import EL2N
+from dataprune.scoring.gradient_norm import GraNd
+from dataprune.selection.balanced import ClassFloor
+from dataprune.selection.base import Selector
+from dataprune.selection.ranked import BothEnds, TopK
+from dataprune.selection.stratified import StratifiedK
+from dataprune.training.pruner import DynamicPruner
+
+FREE = "none: scores of the training pass"
+
+
+def _once(
+    scorer: Scorer,
+    selector: Selector,
+    *,
+    keep_fraction: float,
+    n_warmup_epochs: int,
+    random_state: int,
+    refresh: str = "observed",
+) -> DynamicPruner:
+    scheduler = ConstantScheduler(keep_fraction=keep_fraction, n_warmup_epochs=n_warmup_epochs)
+    return DynamicPruner(scorer, selector, scheduler, refresh=refresh, random_state=random_state)
+
+
+@recipe("dynamic", cost="one scoring pass", source="Paul, Ganguli & Dziugaite 2021, arXiv 2107.07075")
+def data_diet(
+    *, score: str = "el2n", keep_fraction: float = 0.5, n_warmup_epochs: int = 1, random_state: int = 0
+) -> DynamicPruner:
+    """Choose the hardest by EL2N or GraNd early in training, once.
+
+    Parameters
+    ----------
+    score : {"el2n", "grand"}, default="el2n"
+        Error norm, or gradient norm over all parameters.
+    keep_fraction : float, default=0.5
+        Share kept; the paper keeps half of CIFAR-10 without loss.
+    n_warmup_epochs : int, default=1
+        Epochs before the scores are taken; the paper takes EL2N at 10 to 20 of 200.
+    random_state : int, default=0
+        Seed.
+
+    Returns
+    -------
+    DynamicPruner
+        Not attached yet.
+
+    Notes
+    -----
+    The paper averages over ten runs: ``EL2N(smoothing="mean").partial_fit(...)`` with each model, then ``scores=``.
+
+    Examples
+    --------
+    >>> data_diet(score="grand").scorer
+    GraNd()
+    """
+    scorers = {"el2n": EL2N, "grand": GraNd}
+    scorer = scorers[check_choice("data_diet", "score", score, scorers)]()
+    return _once(
+        scorer,
+        TopK(),
+        keep_fraction=keep_fraction,
+        n_warmup_epochs=n_warmup_epochs,
+        random_state=random_state,
+        refresh="full",
+    )
+
+
+@recipe("dynamic", cost=FREE, source="Toneva et al. 2019, arXiv 1812.05159")
+def forgetting_events(*, keep_fraction: float = 0.7, n_warmup_epochs: int = 5, random_state: int = 0) -> DynamicPruner:
+    """Keep the most often forgotten and those never learned; what is never forgotten goes first.
+
+    Parameters
+    ----------
+    keep_fraction : float, default=0.7
+        Share kept; the paper drops 30 % of CIFAR-10.
+    n_warmup_epochs : int, default=5
+        Epochs that are counted in; the paper counts over a whole run.
+    random_state : int, default=0
+        Seed.
+
+    Returns
+    -------
+    DynamicPruner
+        Not attached yet.
+
+    Examples
+    --------
+    >>> forgetting_events().scorer
+    Forgetting()
+    """
+    return _once(
+        Forgetting(), TopK(), keep_fraction=keep_fraction, n_warmup_epochs=n_warmup_epochs, random_state=random_state
+    )
+
+
+@recipe("dynamic", cost=FREE, source="Zheng et al. 2023, arXiv 2210.15809")
+def ccs(
+    *, keep_fraction: float = 0.3, cutoff_fraction: float = 0.1, n_warmup_epochs: int = 3, random_state: int = 0
+) -> DynamicPruner:
+    """Drop the likely mislabelled, then spread the budget evenly over strata of the score.
+
+    Parameters
+    ----------
+    keep_fraction : float, default=0.3
+        Share kept.
+    cutoff_fraction : float, default=0.1
+        Share of the lowest margins dropped first, the paper's beta; it is searched there for each budget.
+    n_warmup_epochs : int, default=3
+        Epochs that the margins are averaged over.
+    random_state : int, default=0
+        Seed.
+
+    Returns
+    -------
+    DynamicPruner
+        Not attached yet.
+
+    Examples
+    --------
+    >>> ccs().selector
+    StratifiedK(cutoff_fraction=0.1)
+    """
+    return _once(
+        AUM(),
+        StratifiedK(cutoff_fraction=cutoff_fraction),
+        keep_fraction=keep_fraction,
+        n_warmup_epochs=n_warmup_epochs,
+        random_state=random_state,
+    )
+
+
+@recipe("dynamic", cost=FREE, source="Swayamdipta et al. 2020, arXiv 2009.10795")
+def cartography(
+    *, region: str = "ambiguous", keep_fraction: float = 0.33, n_warmup_epochs: int = 3, random_state: int = 0
+) -> DynamicPruner:
+    """Keep a region of the data map: ambiguous, hard, or easy examples.
+
+    Parameters
+    ----------
+    region : {"ambiguous", "hard", "easy"}, default="ambiguous"
+        Of high variability, of low confidence, or of high confidence.
+    keep_fraction : float, default=0.33
+        Share kept, as in the paper.
+    n_warmup_epochs : int, default=3
+        Epochs that the map is drawn from.
+    random_state : int, default=0
+        Seed.
+
+    Returns
+    -------
+    DynamicPruner
+        Not attached yet.
+
+    Examples
+    --------
+    >>> cartography(region="easy").selector
+    BothEnds(hard_fraction=0.0)
+    """
+    regions: dict[str, tuple[Scorer, Selector]] = {
+        "ambiguous": (Variability(), TopK()),
+        "hard": (Confidence(), TopK()),
+        "easy": (Confidence(), BothEnds(hard_fraction=0.0)),
+    }
+    scorer, selector = regions[check_choice("cartography", "region", region, regions)]
+    return _once(
+        scorer, selector, keep_fraction=keep_fraction, n_warmup_epochs=n_warmup_epochs, random_state=random_state
+    )
+
+
+@recipe("dynamic", cost="one scoring pass", source="Bandyopadhyay et al. 2024, arXiv 2406.04892 (abstract read)")
+def sexism_data_diet(
+    *, keep_fraction: float = 0.5, n_min: int = 50, n_warmup_epochs: int = 1, random_state: int = 0
+) -> DynamicPruner:
+    """Keep the hardest by EL2N with a floor for each class, so that pruning does not erase a minority.
+
+    Parameters
+    ----------
+    keep_fraction : float, default=0.5
+        Share kept.
+    n_min : int, default=50
+        Examples of each class that stay, or all of a smaller class; our own constant.
+    n_warmup_epochs : int, default=1
+        Epochs before the scores are taken.
+    random_state : int, default=0
+        Seed.
+
+    Returns
+    -------
+    DynamicPruner
+        Not attached yet; it needs ``labels=...``.
+
+    Notes
+    -----
+    The paper compares PVI, EL2N and VoG; any scorer goes with `ClassFloor`.
+
+    Examples
+    --------
+    >>> sexism_data_diet(n_min=10).selector
+    ClassFloor(n_min=10, selector=TopK())
+    """
+    return _once(
+        EL2N(),
+        ClassFloor(TopK(), n_min=n_min),
+        keep_fraction=keep_fraction,
+        n_warmup_epochs=n_warmup_epochs,
+        random_state=random_state,
+        refresh="full",
+    )

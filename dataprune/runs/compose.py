@@ -1,0 +1,237 @@
+"""From the words of a configuration to a pruner: scorers, selectors and recipes by name."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from sklearn.base import clone
+
+from dataprune.data.tasks import Task
+from dataprune.errors import InvalidValueError, check_choice
+from dataprune.models import load_tokenizer
+from dataprune.ramps import make_scheduler
+from dataprune.recipes import RECIPES
+from dataprune.runs.config import RunConfig
+from dataprune.scheduling import ConstantScheduler
+from dataprune.scoring.base import BatchScorer, DatasetScorer
+from dataprune.scoring.dynamics import AUM, Confidence, Correctness, Forgetting, Variability
+from dataprune.scoring.embedding import embed_texts
+from dataprune.scoring.error_norm import EL2N, JointEL2N
+from dataprune.scoring.gradient_norm import GraNd
+from dataprune.scoring.perplexity import Perplexity
+from dataprune.scoring.store import ScoreStore
+from dataprune.scoring.uncertainty import Entropy, Loss, Margin
+from dataprune.selection.base import Selector
+from dataprune.selection.budgeted import BudgetedTopK
+from dataprune.selection.per_cost import ScorePerCost
+from dataprune.selection.random import EpsilonGreedy, RandomK, WeightedK
+from dataprune.selection.ranked import BothEnds, ScoreWindow, TopK
+from dataprune.selection.stratified import StratifiedK
+from dataprune.selection.unbiased import ImportanceSample, SoftPrune
+from dataprune.training.pruner import DynamicPruner
+from dataprune.training.static import StaticPruner
+
+if TYPE_CHECKING:
+    import datasets
+
+SCORERS: dict[str, type[BatchScorer]] = {
+    "el2n": EL2N,
+    "joint-el2n": JointEL2N,
+    "loss": Loss,
+    "margin": Margin,
+    "entropy": Entropy,
+    "grand": GraNd,
+    "forgetting": Forgetting,
+    "aum": AUM,
+    "confidence": Confidence,
+    "variability": Variability,
+    "correctness": Correctness,
+}
+"""Names of scorers on the command line."""
+
+SELECTORS: dict[str, type[Selector]] = {
+    "top-k": TopK,
+    "budgeted-top-k": BudgetedTopK,
+    "weighted-k": WeightedK,
+    "random-k": RandomK,
+    "epsilon-greedy": EpsilonGreedy,
+    "both-ends": BothEnds,
+    "stratified-k": StratifiedK,
+    "soft-prune": SoftPrune,
+    "importance-sample": ImportanceSample,
+    "score-window": ScoreWindow,
+    "score-per-cost": ScorePerCost,
+}
+"""Names of selectors on the command line."""
+
+
+PRUNING = (
+    *("scorer", "selector", "scheduler", "refresh", "smoothing", "ema_weight", "std_bonus", "reduction"),
+    *("keep_fraction", "initial_keep_fraction", "n_levels", "n_warmup_epochs", "n_cycle_epochs", "n_full_final_epochs"),
+)
+"""Settings that compose a pruner; a recipe has its own, and takes those that it has parameters for."""
+
+
+def make_pruner(config: RunConfig, task: Task) -> DynamicPruner:
+    """Compose the pruner that a configuration describes.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The configuration.
+    task : Task
+        Decides the default scorer.
+
+    Returns
+    -------
+    DynamicPruner
+        Not attached yet.
+
+    Raises
+    ------
+    InvalidValueError
+        If a name is unknown, or settings do not go together.
+
+    Examples
+    --------
+    >>> from dataprune.data.tasks import ClassificationTask
+    >>> make_pruner(RunConfig(data="", model="", output_dir="", selector="random-k"), ClassificationTask())
+    DynamicPruner(scheduler=CyclicScheduler(), scorer=EL2N(), selector=RandomK())
+    """
+    if config.recipe is not None:
+        return _make_recipe(config, task)
+    if config.recipe_args:
+        raise InvalidValueError(f"train.recipe_arg must be left out without a recipe, got {config.recipe_args!r}.")
+    default = "joint-el2n" if len(task.heads) > 1 else "el2n"
+    scorer = default if config.scorer is None else check_choice("train", "scorer", config.scorer, SCORERS)
+    return DynamicPruner(
+        _make_scorer(SCORERS[scorer], scorer, config),
+        SELECTORS[check_choice("train", "selector", config.selector, SELECTORS)](),
+        make_scheduler(
+            "train",
+            config.scheduler,
+            keep_fraction=config.keep_fraction,
+            initial_keep_fraction=config.initial_keep_fraction,
+            n_levels=config.n_levels,
+            n_warmup_epochs=config.n_warmup_epochs,
+            n_cycle_epochs=config.n_cycle_epochs,
+            n_full_final_epochs=config.n_full_final_epochs,
+        ),
+        refresh=config.refresh,
+        random_state=config.seed,
+    )
+
+
+def _make_scorer(kind: type[BatchScorer], name: str, config: RunConfig) -> BatchScorer:
+    settings = {}
+    for field in fields(RunConfig):
+        if field.name in ("smoothing", "ema_weight", "std_bonus", "reduction"):
+            value = getattr(config, field.name)
+            if field.name in kind().get_params():
+                settings[field.name] = value
+            elif value != field.default:
+                raise InvalidValueError(f"train.{field.name} must be left out with the scorer {name!r}, got {value!r}.")
+    return kind(**settings)
+
+
+def _make_recipe(config: RunConfig, task: Task) -> DynamicPruner:
+    name = check_choice("train", "recipe", config.recipe, RECIPES)
+    if name == "bilevel_architecture_search":
+        raise InvalidValueError(f"The recipe {name!r} makes two pruners, for a search of your own: use it from Python.")
+    make = RECIPES[name].make
+    takes = inspect.signature(make).parameters
+    settings: dict[str, Any] = {}
+    for field in fields(RunConfig):
+        value = getattr(config, field.name)
+        if field.name in PRUNING and value != field.default:
+            if field.name not in takes:
+                raise InvalidValueError(f"train.{field.name} must be left out with the recipe {name!r}, got {value!r}.")
+            settings[field.name] = value
+    settings |= {"random_state": config.seed, "n_epochs": config.n_epochs}
+    settings |= {"task": "joint" if len(task.heads) > 1 else "sentence"}
+    if "irreducible_loss" in takes:
+        if config.scores is None:
+            raise InvalidValueError(
+                f"train.scores must be given with the recipe {name!r}, as the losses under a model of held-out data, "
+                "got None."
+            )
+        settings["irreducible_loss"] = ScoreStore.load(config.scores).scores
+    elif config.scores is not None:
+        raise InvalidValueError(f"train.scores must be left out with the recipe {name!r}, got {config.scores!r}.")
+    unknown = sorted(config.recipe_args.keys() - takes.keys())
+    if unknown:
+        raise InvalidValueError(f"The recipe {name!r} has no {unknown[0]!r}, but {', '.join(takes)}.")
+    settings = {key: value for key, value in settings.items() if key in takes} | config.recipe_args
+    missing = [key for key, p in takes.items() if p.default is p.empty and key not in settings]
+    if missing:
+        raise InvalidValueError(f"The recipe {name!r} needs {missing[0]!r}. Pass --recipe-arg {missing[0]}=...")
+    pruner: Any = make(**settings)
+    if isinstance(pruner, StaticPruner):
+        return _without_warm_up(pruner, config.seed)
+    if len(task.heads) > 1 and type(pruner.scorer) is EL2N:
+        pruner.set_params(scorer=JointEL2N(smoothing=pruner.scorer.smoothing))
+    made: DynamicPruner = pruner
+    return made
+
+
+def _without_warm_up(static: StaticPruner, seed: int) -> DynamicPruner:
+    """Return a static choice as a run that trains on nothing else."""
+    if isinstance(static.scorer, Perplexity):
+        raise InvalidValueError(
+            "The recipe 'perplexity_pruning' needs a language model, which `train` has none of. "
+            "Select the texts first with `dataprune select`."
+        )
+    selector: Selector = clone(static.selector)
+    scheduler = ConstantScheduler(keep_fraction=selector.keep_fraction, n_warmup_epochs=0)
+    selector.set_params(keep_fraction=1.0, random_state=None)
+    return DynamicPruner(static.scorer, selector, scheduler, random_state=seed)
+
+
+def prepare(
+    pruner: DynamicPruner, raw: datasets.Dataset, encoded: datasets.Dataset, *, task: Task, model: str
+) -> tuple[dict[str, Any], float]:
+    """Fit a scorer of the data itself, and find what the selector needs to know of the examples.
+
+    Parameters
+    ----------
+    pruner : DynamicPruner
+        Its scorer is fitted where it is a `DatasetScorer`.
+    raw : datasets.Dataset
+        The train split as it was read.
+    encoded : datasets.Dataset
+        The same rows, tokenised.
+    task : Task
+        Knows the columns.
+    model : str
+        Folder or hub name of the encoder, for embeddings.
+
+    Returns
+    -------
+    known : dict
+        ``labels``, and ``groups`` and ``features`` where the selector needs them: classes and embeddings.
+    seconds : float
+        What it took.
+    """
+    start = time.perf_counter()
+    selector: Selector = TopK() if pruner.selector is None else pruner.selector
+    head = next(iter(task.heads))
+    known: dict[str, Any] = {"labels": encoded[f"{head}_labels" if head else "labels"][:]}
+    if "groups" in selector.needs:
+        known["groups"] = known["labels"]
+    texts = _texts(raw, task) if "features" in selector.needs or isinstance(pruner.scorer, DatasetScorer) else []
+    if "features" in selector.needs:
+        from transformers import AutoModel
+
+        known["features"] = embed_texts(texts, AutoModel.from_pretrained(model), load_tokenizer(model))
+    if isinstance(pruner.scorer, DatasetScorer):
+        rows = raw if "text" in raw.column_names else raw.add_column("text", texts)
+        pruner.scorer.fit(rows)
+    return known, time.perf_counter() - start
+
+
+def _texts(raw: datasets.Dataset, task: Task) -> list[str]:
+    column = raw[task.column(task.inputs[0])][:]
+    return [text if isinstance(text, str) else " ".join(text) for text in column]

@@ -1,0 +1,141 @@
+"""With given scores and seed a recipe chooses what its source defines: slow loops from METHODS' definitions."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataprune import SoftPrune, TopOrStratified, recipes
+
+SCORES = st.lists(st.floats(0, 5, width=32), min_size=4, max_size=40).map(lambda xs: np.array(xs, np.float32))
+
+
+@settings(max_examples=80)
+@given(scores=SCORES, seed=st.integers(0, 99))
+def test_infobatch_drops_half_of_what_lies_below_the_mean_and_doubles_the_rest(scores, seed):
+    scheduler = recipes.infobatch(n_epochs=16).scheduler
+    n_examples = len(scores)
+    mean = sum(map(float, scores)) / n_examples
+    below = {i for i in range(n_examples) if float(scores[i]) < mean - 1e-9 * max(1.0, abs(mean))}
+    n_dropped = int(0.5 * len(below) + 0.5)
+    decision = scheduler.decide(3, 16, scores=scores)
+    n_keep = round(decision.keep_fraction * n_examples)
+    assert n_keep == n_examples - n_dropped
+    if n_dropped == 0:
+        return
+    chosen = SoftPrune(random_state=seed).fit(scores, n_keep=n_keep)
+    dropped = set(range(n_examples)) - set(chosen.indices_.tolist())
+    if 2 * n_dropped <= len(below):  # with an odd group the half that goes is one more, and a weight would pass 2
+        assert dropped <= below
+        theirs = {i: len(below) / (len(below) - n_dropped) if i in below else 1.0 for i in range(n_examples)}
+        for row, weight in zip(chosen.indices_.tolist(), chosen.weights_, strict=True):
+            assert weight * n_examples / n_keep == pytest.approx(theirs[row], rel=1e-5)
+
+
+def strata_of(scores, n_strata):
+    low, high = float(min(scores)), float(max(scores))
+    strata = [[] for _ in range(n_strata)]
+    for row, score in enumerate(map(float, scores)):
+        place = 0 if high == low else min(n_strata - 1, int((score - low) / (high - low) * n_strata))
+        strata[place].append(row)
+    return strata
+
+
+def budgets_from_the_smallest_up(sizes, n_keep):
+    """The budget is shared evenly; what a small stratum cannot fill goes to the others."""
+    budgets, left, open_ = [0] * len(sizes), n_keep, sorted(range(len(sizes)), key=lambda s: (sizes[s], s))
+    while open_:
+        stratum = open_.pop(0)
+        budgets[stratum] = min(sizes[stratum], left // (len(open_) + 1))
+        left -= budgets[stratum]
+    return budgets
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 999), n_examples=st.integers(20, 120), share=st.floats(0.1, 0.9))
+def test_ccs_cuts_the_likely_mislabelled_off_and_shares_the_budget_from_the_smallest_stratum_up(
+    seed, n_examples, share
+):
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=n_examples).astype(np.float32)  # -AUM: the highest are the likely mislabelled
+    selector, n_keep = recipes.ccs(cutoff_fraction=0.1).selector, max(1, int(share * n_examples))
+    kept = set(selector.set_params(random_state=seed).fit(scores, n_keep=n_keep).indices_.tolist())
+    n_cut = min(int(0.1 * n_examples + 0.5), n_examples - n_keep)
+    by_hardness = sorted(range(n_examples), key=lambda row: (-scores[row], row))
+    cut, left = set(by_hardness[:n_cut]), sorted(by_hardness[n_cut:])
+    assert not kept & cut
+    strata = strata_of(scores[left], 50)
+    budgets = budgets_from_the_smallest_up([len(stratum) for stratum in strata], n_keep)
+    for stratum, budget in zip(strata, budgets, strict=True):
+        n_here = len(kept & {left[row] for row in stratum})
+        assert abs(n_here - budget) <= 1  # who gets what is left over by rounding is a convention
+        assert n_here == len(stratum) or n_here >= min(budgets[s] for s in range(50) if len(strata[s]) > budgets[s])
+
+
+def test_scdp_switches_from_the_farthest_to_strata_above_1500():
+    scores = np.random.default_rng(0).gamma(2.0, size=4000).astype(np.float32)
+    selector = recipes.scdp().selector
+    assert (selector.n_ranked, selector.n_strata) == (1500, 100)
+    farthest = sorted(range(4000), key=lambda row: (-scores[row], row))
+    at_limit = selector.set_params(random_state=0, keep_fraction=1.0).fit(scores, n_keep=1500).indices_
+    assert at_limit.tolist() == sorted(farthest[:1500])
+    above = set(selector.fit(scores, n_keep=1501).indices_.tolist())
+    strata = strata_of(scores, 100)
+    budgets = budgets_from_the_smallest_up([len(stratum) for stratum in strata], 1501)
+    for stratum, budget in zip(strata, budgets, strict=True):
+        assert abs(len(above & set(stratum)) - budget) <= 1
+
+
+def test_scdp_draws_anew_for_another_seed_above_the_limit_only():
+    scores = np.random.default_rng(0).gamma(2.0, size=60)
+
+    def kept(n_keep, seed):
+        return TopOrStratified(n_ranked=10, n_strata=5, random_state=seed).fit(scores, n_keep=n_keep).indices_.tolist()
+
+    assert kept(10, 0) == kept(10, 1)
+    assert kept(30, 0) != kept(30, 1)
+
+
+@pytest.mark.parametrize("hard_fraction", [0.0, 0.3, 1.0])
+def test_deft_ucs_keeps_its_easy_and_hard_shares_of_each_cluster(hard_fraction):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(7, 4)) * 50
+    cluster = np.repeat(np.arange(7), 20)
+    features = centres[cluster] + rng.normal(size=(140, 4))
+    pruner = recipes.deft_ucs(hard_fraction=hard_fraction, keep_fraction=0.5, random_state=0)
+    kept = set(pruner.fit(list(range(140)), features=features).indices_.tolist())
+    for c in range(7):
+        rows = np.flatnonzero(cluster == c)
+        distances = np.linalg.norm(features[rows] - features[rows].mean(0), axis=1)
+        n_far = round(hard_fraction * 10)
+        order = rows[np.argsort(distances)]
+        expected = {*order[: 10 - n_far].tolist(), *order[20 - n_far :].tolist()}
+        assert kept & set(rows.tolist()) == expected
+
+
+def test_smart_shares_its_budget_by_graph_cut():
+    """Tasks by greedy gains of the graph cut at lambda 0.4, budgets by the gains' second-order Taylor weights."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(3), 30)
+    centres = np.array([[1.0, 0, 0, 0], [0.9, 0.4, 0, 0], [0, 0, 1.0, 0]])
+    features = centres[groups] + 0.01 * rng.normal(size=(90, 4))
+    pruner = recipes.smart(keep_fraction=24 / 90)
+    kept = pruner.fit(list(range(90)), features=features, groups=groups).indices_
+
+    means = [features[groups == task].mean(0) for task in range(3)]
+    cosine = [[float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for b in means] for a in means]
+
+    def graph_cut(taken):
+        covered = sum(max(0.0, cosine[i][j]) for i in range(3) for j in taken)
+        return covered - 0.4 * sum(max(0.0, cosine[i][j]) for i in taken for j in taken)
+
+    gains, taken = [0.0] * 3, []
+    while len(taken) < 3:
+        gain, best = max(
+            (graph_cut([*taken, task]) - graph_cut(taken), -task) for task in range(3) if task not in taken
+        )
+        gains[-best] = gain
+        taken.append(-best)
+    odds = [1 + gain + gain**2 / 2 for gain in gains]
+    expected = [24 * o / sum(odds) for o in odds]
+    assert np.abs(np.bincount(groups[kept], minlength=3) - expected).max() < 1

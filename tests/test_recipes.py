@@ -1,0 +1,130 @@
+"""Every recipe runs from Python on built-in data, prints, clones, and says where it comes from."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from dataprune import DynamicPruner, Loss, StaticPruner, make_joint_nlu, recipes
+from dataprune.errors import InvalidValueError
+from dataprune.recipes import RECIPES
+
+N = 120
+NEEDED = {
+    "infobatch": {"n_epochs": 8},
+    "rho_loss": {"irreducible_loss": np.linspace(0, 1, N)},
+    "metadata_pruning": {"column": "length"},
+}
+"""What some recipes cannot do without."""
+DYNAMIC = [name for name, recipe in RECIPES.items() if recipe.kind == "dynamic"]
+STATIC = [name for name, recipe in RECIPES.items() if recipe.kind == "static"]
+
+
+def digits():
+    images, labels = load_digits(return_X_y=True)
+    return TensorDataset(torch.tensor(images[:N] / 16, dtype=torch.float32), torch.tensor(labels[:N]))
+
+
+def texts():
+    sentences = make_joint_nlu(N, random_state=0).dataset
+    rows = [{"text": " ".join(tokens), "length": len(tokens)} for tokens in sentences["tokens"]]
+    return Dataset.from_list(rows)
+
+
+def make(name, **settings):
+    return RECIPES[name].make(**NEEDED.get(name, {}), **settings)
+
+
+@pytest.mark.parametrize("name", [name for name in DYNAMIC if name != "bilevel_architecture_search"])
+def test_a_dynamic_recipe_trains_on_less_than_everything(name):
+    data, settings = digits(), {}
+    if "n_warmup_epochs" in inspect.signature(RECIPES[name].make).parameters:
+        settings["n_warmup_epochs"] = 1
+    if name == "sexism_data_diet":
+        settings["n_min"] = 3
+    if name == "nlu_data_diets":
+        settings["task"] = "sentence"
+    pruner = make(name, **settings)
+    assert isinstance(pruner, DynamicPruner)
+    model = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    pruner.fit(data, model=model, n_epochs=4, batch_size=20, learning_rate=1e-2, labels=data.tensors[1].numpy())
+    trained = sum(record.n_trained for record in pruner.history_)
+    assert trained == 4 * N if name == "ir_dro" else N <= trained < 4 * N or name in ("rho_loss", "dynamic_random")
+    assert trained <= 4 * N
+    assert sum(record.n_updates for record in pruner.history_) <= pruner.plan_.n_updates
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_a_static_recipe_keeps_its_share(name):
+    data, features = texts(), np.random.default_rng(0).normal(size=(N, 6))
+    pruner = make(name, keep_fraction=0.25)
+    assert isinstance(pruner, StaticPruner)
+    if name == "perplexity_pruning":
+        pruner.scorer.scores_ = np.random.default_rng(1).gamma(2.0, size=N).astype(np.float32)
+    kept = pruner.fit_transform(data, features=features, groups=np.arange(N) % 3)
+    assert len(kept) == len(pruner.indices_) == N // 4
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_prints_and_takes_other_parameters(name):
+    made = make(name)
+    for pruner in made if isinstance(made, tuple) else (made,):
+        assert repr(pruner)
+        if pruner.scorer is not None:
+            pruner.set_params(scorer__smoothing="mean") if "smoothing" in pruner.scorer.get_params() else None
+        assert repr(clone(pruner)) == repr(pruner)
+        part = "selector" if isinstance(pruner, StaticPruner) else "scheduler"
+        if "keep_fraction" in getattr(pruner, part).get_params():
+            pruner.set_params(**{f"{part}__keep_fraction": 0.123})
+            assert "0.123" in repr(pruner)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_tells_its_cost_and_source(name):
+    recipe = RECIPES[name]
+    assert getattr(recipes, name) is recipe.make
+    assert recipe.kind in {"dynamic", "static"}
+    assert recipe.summary.endswith(".")
+    assert recipe.cost
+    assert recipe.source
+
+
+def test_a_wrong_word_is_named():
+    for call, words in [
+        (lambda: recipes.cartography(region="odd"), "cartography.region must be one of 'ambiguous', 'hard', 'easy'"),
+        (lambda: recipes.perplexity_pruning(band="top"), "perplexity_pruning.band must be one of"),
+        (lambda: recipes.nlu_data_diets(task="glue"), "nlu_data_diets.task must be one of"),
+        (lambda: recipes.active_inheritance("charm"), "active_inheritance.metric must be one of"),
+    ]:
+        with pytest.raises(InvalidValueError, match=words):
+            call()
+
+
+def test_the_metrics_of_active_inheritance_read_lists_and_data_sets():
+    rows = [{"text": "a a a a"}, {"text": "a b c"}]
+    for data in (rows, Dataset.from_list(rows)):
+        by_length = recipes.active_inheritance("length").fit(data)
+        assert by_length.scores_.tolist() == [4.0, 3.0]
+        by_diversity = recipes.active_inheritance().fit(data)
+        assert by_diversity.scores_.tolist() == [0.25, 1.0]
+
+
+def test_a_search_has_a_pruner_for_each_of_its_two_sets():
+    first, second = recipes.bilevel_architecture_search(keep_fraction=0.3, random_state=5)
+    assert (first.random_state, second.random_state) == (5, 6)
+    assert first.scheduler.keep_fraction == second.scheduler.keep_fraction == 0.3
+
+
+def test_infobatch_ends_on_everything():
+    pruner = recipes.infobatch(n_epochs=8)
+    pruner.fit(digits(), model=nn.Linear(64, 10), n_epochs=8, batch_size=20)
+    kept = [record.n_kept for record in pruner.history_]
+    assert kept[0] == kept[-1] == N
+    assert all(n < N for n in kept[1:-1])
+    assert isinstance(pruner.scorer, Loss)

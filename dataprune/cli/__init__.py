@@ -15,6 +15,8 @@ from dataprune.cli.demo import demo
 from dataprune.cli.errors import OneSentenceGroup
 from dataprune.cli.methods import methods
 from dataprune.cli.plan import plan
+from dataprune.cli.score import score
+from dataprune.cli.select import select
 from dataprune.cli.train import train
 
 __all__ = ["app", "main"]
@@ -25,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, train, plan, methods):
+for command in (demo, train, score, select, plan, methods):
     app.command()(command)
 
 

@@ -44,6 +44,21 @@ BatchSize = Annotated[int, Option(metavar="N", help="Examples in a batch.", rich
 NAccumulation = Annotated[int, Option(metavar="N", help="Batches per optimizer update.", rich_help_panel=TRAINING)]
 AsJson = Annotated[bool, Option("--json", metavar="", help="Print JSON to standard output, and nothing else there.")]
 
+ScorerArgs = Annotated[
+    list[str] | None, Option(metavar="NAME=VALUE", help="A parameter of the scorer: n_prototypes=20; repeatable.")
+]
+SelectorArgs = Annotated[
+    list[str] | None, Option(metavar="NAME=VALUE", help="A parameter of the selector: n_strata=20; repeatable.")
+]
+TextColumn = Annotated[
+    str | None, Option(metavar="NAME", help="Column of the text; by default one with a common name.")
+]
+Model = Annotated[
+    str | None,
+    Option(metavar="DIR", help="Folder or hub name: an encoder for embeddings, a language model for perplexity."),
+]
+Split = Annotated[str, Option(metavar="NAME", help="train, valid or test, where DATA has several.")]
+
 
 def to_refresh(text: str) -> str | float:
     """Return a share as a number, a word as it is.
@@ -124,3 +139,32 @@ def to_value(text: str) -> Any:
         return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
     except (ValueError, SyntaxError):
         return text
+
+
+def to_arguments(option: str, words: list[str] | None) -> dict[str, Any]:
+    """Return repeated ``NAME=VALUE`` words as parameters.
+
+    Parameters
+    ----------
+    option : str
+        That the message names.
+    words : list of str or None
+        What the user typed.
+
+    Returns
+    -------
+    dict of str to object
+        Name to value.
+
+    Raises
+    ------
+    UsageError
+        If a word is no pair.
+
+    Examples
+    --------
+    >>> to_arguments("--selector-arg", ["n_strata=20"])
+    {'n_strata': 20}
+    """
+    pairs = to_pairs(option, words or [], example="n_strata=20")
+    return {name: to_value(text) for name, text in pairs.items()}

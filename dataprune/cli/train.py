@@ -24,9 +24,9 @@ from dataprune.cli.options import (
     NWarmupEpochs,
     Refresh,
     SchedulerName,
+    to_arguments,
     to_pairs,
     to_refresh,
-    to_value,
 )
 from dataprune.cli.printing import print_json, print_table
 from dataprune.errors import TrainingInterrupted
@@ -148,10 +148,7 @@ def train(  # numpydoc ignore=PR01
         **{
             **settings,
             "columns": to_pairs("--column", column or [], example="text=utterance"),
-            "recipe_args": {
-                name: to_value(text)
-                for name, text in to_pairs("--recipe-arg", recipe_arg or [], example="region=hard").items()
-            },
+            "recipe_args": to_arguments("--recipe-arg", recipe_arg),
             "refresh": to_refresh(refresh),
         }
     )

@@ -1,0 +1,70 @@
+"""``dataprune score``: a number for each row of a file, without any training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from dataprune.cli.errors import wrong_usage
+from dataprune.cli.options import AsJson, Model, ScorerArgs, Split, TextColumn, to_arguments
+from dataprune.cli.printing import print_json, print_table
+
+N_SHOWN = 5
+LONGEST_TEXT = 70
+
+
+def score(  # numpydoc ignore=PR01
+    data: Annotated[str, typer.Argument(metavar="DATA", help="File or folder of data, or a hub name.")],
+    *,
+    scorer: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="tfidf-distance, near-duplicate, prototype-distance, perplexity or column."),
+    ],
+    output: Annotated[
+        str, typer.Option(metavar="FILE", help="Where the scores go: .parquet, .csv, .jsonl or .jsonl.gz.")
+    ],
+    scorer_arg: ScorerArgs = None,
+    text_column: TextColumn = None,
+    model: Model = None,
+    split: Split = "train",
+    as_json: AsJson = False,
+) -> None:
+    """Score each row: how rare, how surprising, how redundant.
+
+    Higher = harder or more informative. For example, the copies in a file have the lowest scores of:
+    dataprune score tickets.csv --scorer near-duplicate --output scores.parquet
+    """
+    import numpy as np
+
+    from dataprune.data.writing import check_writable, write_rows
+    from dataprune.runs.selecting import DATASET_SCORERS, make_part, read_rows, score_rows, scores_table, texts_of
+
+    with wrong_usage():
+        check_writable(output)
+        part = make_part("scorer", DATASET_SCORERS, scorer, to_arguments("--scorer-arg", scorer_arg))
+    rows, place = read_rows(data, split=split)
+    texts = None if scorer == "column" else texts_of(rows, text_column, place=place)
+    scores = score_rows(rows, part, texts=texts, model=model)
+    write_rows(output, scores_table(scores))
+    order = np.argsort(-scores, kind="stable")
+    result: dict[str, Any] = {
+        "data": data,
+        "scorer": repr(part),
+        "n_rows": len(scores),
+        "quantiles": {str(q): float(np.quantile(scores, q)) for q in (0.0, 0.25, 0.5, 0.75, 1.0)},
+        "output": output,
+    }
+    if as_json:
+        print_json(result)
+        return
+    shown = texts if texts is not None else [str(row) for row in rows]
+    for title, some in (("Highest", order[:N_SHOWN]), ("Lowest", order[::-1][:N_SHOWN])):
+        lines = [[f"{row:,}", f"{scores[row]:.4g}", _short(shown[row])] for row in some]
+        print_table(f"{title} scores", ["row", "score", "text"], lines)
+    typer.echo(f"{output} holds the scores of {len(scores):,} rows.")
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"

@@ -1,0 +1,110 @@
+"""``dataprune select``: keep a part of a file's rows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dataprune.cli.errors import UsageError, say, wrong_usage
+from dataprune.cli.options import (
+    AsJson,
+    Model,
+    ScorerArgs,
+    SelectorArgs,
+    Split,
+    TextColumn,
+    to_arguments,
+)
+from dataprune.cli.printing import print_json
+
+
+def select(  # numpydoc ignore=PR01
+    data: Annotated[str, typer.Argument(metavar="DATA", help="File or folder of data, or a hub name.")],
+    *,
+    keep_fraction: Annotated[float, typer.Option(metavar="SHARE", help="Rows kept, in (0, 1].")],
+    output: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE", help="Where the kept rows go: .jsonl, .jsonl.gz, .json, .csv, .parquet, or a new folder."
+        ),
+    ],
+    scores: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="What `dataprune score` wrote, or the kept.parquet of a run on this file."),
+    ] = None,
+    scorer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Score here and now, as `dataprune score` does.")
+    ] = None,
+    scorer_arg: ScorerArgs = None,
+    selector: Annotated[
+        str, typer.Option(metavar="NAME", help="Which rows to keep: top-k, stratified-k, clustered-k and others.")
+    ] = "top-k",
+    selector_arg: SelectorArgs = None,
+    text_column: TextColumn = None,
+    label_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Class of each row, for class-balanced and class-floor.")
+    ] = None,
+    group_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Group of each row, for keep-together and submodular-mixture.")
+    ] = None,
+    model: Model = None,
+    split: Split = "train",
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of selectors that draw.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Keep a part of the rows, by their scores or by where they lie.
+
+    For example: dataprune select tickets.csv --scorer tfidf-distance --selector stratified-k --keep-fraction 0.3
+    --output small.csv
+    """
+    from dataprune.data.writing import check_writable, write_rows
+    from dataprune.errors import check_fraction
+    from dataprune.runs.selecting import (
+        DATASET_SCORERS,
+        FILE_SELECTORS,
+        make_part,
+        read_rows,
+        read_scores,
+        score_rows,
+        select_rows,
+        texts_of,
+    )
+
+    if scores is not None and scorer is not None:
+        raise UsageError("--scores and --scorer were both given. Leave one out.")
+    with wrong_usage():
+        check_writable(output)
+        check_fraction("select", "keep_fraction", keep_fraction)
+        arguments = {**to_arguments("--selector-arg", selector_arg), "keep_fraction": keep_fraction}
+        chooser = make_part("selector", FILE_SELECTORS, selector, {**arguments, "random_state": seed})
+        part = (
+            None
+            if scorer is None
+            else make_part("scorer", DATASET_SCORERS, scorer, to_arguments("--scorer-arg", scorer_arg))
+        )
+    rows, place = read_rows(data, split=split)
+    values = None
+    if scores is not None:
+        listed, values = read_scores(scores, len(rows))
+        if len(listed) < len(rows):
+            say(f"{scores} has no score of {len(rows) - len(listed):,} rows; these are left out.", style="yellow")
+            rows = rows.select(listed)
+    needs_texts = (scorer is not None and scorer != "column") or chooser.needs & {"features", "cost"}
+    texts = texts_of(rows, text_column, place=place) if needs_texts else None
+    if part is not None:
+        values = score_rows(rows, part, texts=texts, model=model)
+    columns = {}
+    for name, column in (("labels", label_column), ("groups", group_column)):
+        if column is not None and column not in rows.column_names:
+            raise UsageError(f"{place} has no column {column!r}, but {', '.join(rows.column_names)}.")
+        columns[name] = None if column is None else rows[column][:]
+    with wrong_usage():
+        kept = select_rows(rows, chooser, values, texts=texts, model=model, **columns)
+    write_rows(output, rows.select(kept))
+    if as_json:
+        print_json(
+            {"data": data, "selector": repr(chooser), "n_rows": len(rows), "n_kept": len(kept), "output": output}
+        )
+        return
+    typer.echo(f"{output} holds {len(kept):,} of {len(rows):,} rows.")

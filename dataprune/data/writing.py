@@ -1,0 +1,122 @@
+"""Rows to files, in the formats that `load_data` reads."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from dataprune.data.files import naming_what_failed, write_atomically
+from dataprune.data.reading import FORMATS
+from dataprune.errors import DataError, InvalidValueError
+
+ROWS_PER_CHUNK = 10_000  # written at a time: memory stays bounded
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise unless rows can be written under that name, before any work is done.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to make; its ending says the format. Without an ending, a folder for `datasets`.
+
+    Raises
+    ------
+    InvalidValueError
+        If the ending is unknown, the folder around it is missing, or a folder of that name exists.
+
+    Examples
+    --------
+    >>> check_writable("rows.xlsx")
+    Traceback (most recent call last):
+    dataprune.errors.InvalidValueError: rows.xlsx must end in .jsonl, .jsonl.gz, .json, .csv or .parquet, ...
+    """
+    path = Path(path)
+    if path.suffix and not path.name.endswith(FORMATS):
+        endings = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise InvalidValueError(f"{path} must end in {endings}, or in nothing for a folder of the datasets library.")
+    if not path.parent.is_dir():
+        raise InvalidValueError(f"The folder {path.parent} does not exist. Make it first, or choose another.")
+    if path.is_dir():
+        raise InvalidValueError(f"{path} is a folder that exists already. Choose another name.")
+
+
+def write_rows(path: str | Path, dataset: datasets.Dataset) -> None:
+    """Write a data set to one file, atomically, or to a folder.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its ending says the format, as `load_data` reads it: ``.jsonl``, ``.jsonl.gz``, ``.json`` (one list), ``.csv``
+        or ``.parquet``. Without an ending, a folder for ``datasets.load_from_disk``.
+    dataset : datasets.Dataset
+        The rows.
+
+    Raises
+    ------
+    InvalidValueError
+        If the ending is unknown, the folder around it is missing, or a folder of that name exists.
+    DataError
+        If a column does not fit the format.
+    OutputError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_rows(f"{folder}/a.jsonl", datasets.Dataset.from_list([{"text": "hé"}]))
+    ...     print(Path(folder, "a.jsonl").read_text(), end="")
+    {"text": "hé"}
+    """
+    check_writable(path)
+    path = Path(path)
+    if not path.suffix:
+        part = path.with_name(f".{path.name}.part")
+        with naming_what_failed(path):
+            shutil.rmtree(part, ignore_errors=True)
+            dataset.save_to_disk(part)
+            part.rename(path)
+        return
+    write_atomically(path, lambda part: _write(part, dataset, path.name))
+
+
+def _write(part: Path, dataset: datasets.Dataset, name: str) -> None:
+    if name.endswith(".parquet"):
+        import pyarrow.parquet as pq
+
+        pq.write_table(dataset.with_format("arrow")[:], part)
+        return
+    if name.endswith(".csv"):
+        import pyarrow.csv as pa_csv
+
+        pa_csv.write_csv(_flat(dataset, name), part)
+        return
+    is_list, is_first = name.endswith(".json"), True
+    with gzip.open(part, "wt", encoding="utf-8") if name.endswith(".gz") else part.open("w", encoding="utf-8") as file:
+        file.write("[\n" if is_list else "")
+        for start in range(0, len(dataset), ROWS_PER_CHUNK):
+            for row in dataset.select(range(start, min(start + ROWS_PER_CHUNK, len(dataset)))):
+                file.write(",\n" if is_list and not is_first else "")
+                file.write(json.dumps(row, ensure_ascii=False, default=str) + ("" if is_list else "\n"))
+                is_first = False
+        file.write("\n]\n" if is_list else "")
+
+
+def _flat(dataset: datasets.Dataset, name: str) -> Any:
+    """Join lists of texts by spaces, as `load_data` splits them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = dataset.with_format("arrow")[:]
+    for position, field in enumerate(table.schema):
+        if pa.types.is_list(field.type) and pa.types.is_string(field.type.value_type):
+            table = table.set_column(position, field.name, pc.binary_join(table.column(position), " "))
+        elif pa.types.is_nested(field.type):
+            raise DataError(f"{name} cannot hold the column {field.name!r} of {field.type}. Write .jsonl or .parquet.")
+    return table

@@ -1,0 +1,341 @@
+"""Score the rows of a file and keep a part of them: what ``dataprune score`` and ``dataprune select`` do."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from numpy.typing import NDArray
+
+from dataprune.data.reading import read_file, read_splits
+from dataprune.data.roles import COMMON_NAMES, find_columns
+from dataprune.errors import DataError, InvalidValueError, check_choice
+from dataprune.models import load_tokenizer
+from dataprune.runs.compose import SELECTORS
+from dataprune.scoring.base import DatasetScorer
+from dataprune.scoring.duplicates import NearDuplicate
+from dataprune.scoring.embedding import PrototypeDistance, embed_texts
+from dataprune.scoring.metadata import ColumnScore
+from dataprune.scoring.perplexity import Perplexity
+from dataprune.scoring.text import TfidfDistance
+from dataprune.selection.balanced import ClassBalanced, ClassFloor
+from dataprune.selection.base import Selector
+from dataprune.selection.clustered import ClusteredK, KCenter
+from dataprune.selection.constrained import KeepTogether
+from dataprune.selection.stratified import TopOrStratified
+from dataprune.selection.submodular import FacilityLocation, SubmodularMixture
+
+DATASET_SCORERS: dict[str, type[DatasetScorer]] = {
+    "tfidf-distance": TfidfDistance,
+    "near-duplicate": NearDuplicate,
+    "prototype-distance": PrototypeDistance,
+    "perplexity": Perplexity,
+    "column": ColumnScore,
+}
+"""Names of the scores that need no training."""
+
+FILE_SELECTORS: dict[str, type[Selector]] = {
+    **SELECTORS,
+    "top-or-stratified": TopOrStratified,
+    "class-balanced": ClassBalanced,
+    "class-floor": ClassFloor,
+    "keep-together": KeepTogether,
+    "clustered-k": ClusteredK,
+    "k-center": KCenter,
+    "facility-location": FacilityLocation,
+    "submodular-mixture": SubmodularMixture,
+}
+"""Names of the selectors for the rows of a file."""
+
+
+def read_rows(source: str, *, split: str = "train") -> tuple[datasets.Dataset, str]:
+    """Read one split, with a column ``text`` wherever there is one to be found.
+
+    Parameters
+    ----------
+    source : str
+        A file, a folder, or a hub name, as `load_data` takes it.
+    split : str, default="train"
+        ``train``, ``valid`` or ``test``.
+
+    Returns
+    -------
+    dataset : datasets.Dataset
+        The rows, in their order.
+    place : str
+        What messages call them.
+
+    Raises
+    ------
+    DataError
+        If the source is missing or broken, or lacks the split.
+    """
+    splits = read_splits(source)
+    if split not in splits:
+        raise DataError(f"{source} has no {split} split, but {', '.join(splits)}.")
+    place, dataset = splits[split]
+    if len(dataset) == 0:
+        raise DataError(f"The {split} split must have rows, got none in {place}.")
+    return dataset, place
+
+
+def texts_of(dataset: datasets.Dataset, column: str | None, *, place: str) -> list[str]:
+    """Return the text of each row.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+        The rows.
+    column : str or None
+        Where it is; by default the column that has one of the common names, or the joined tokens.
+    place : str
+        What messages call the data.
+
+    Returns
+    -------
+    list of str
+        Texts.
+
+    Raises
+    ------
+    DataError
+        If there is no such column.
+
+    Examples
+    --------
+    >>> texts_of(datasets.Dataset.from_dict({"utt": ["play jazz"]}), None, place="the data")
+    ['play jazz']
+    """
+    if column is None:
+        roles = find_columns(dataset, place=place)
+        column = roles.get("text", roles.get("tokens"))
+        if column is None:
+            raise DataError(
+                f"{place} must have a text in a column named {', '.join(COMMON_NAMES['text'])} or tokens, got "
+                f"{', '.join(dataset.column_names)}. Name it with --text-column."
+            )
+    elif column not in dataset.column_names:
+        raise DataError(f"{place} has no column {column!r}, but {', '.join(dataset.column_names)}.")
+    return [value if isinstance(value, str) else " ".join(map(str, value)) for value in dataset[column][:]]
+
+
+def make_part(option: str, table: Mapping[str, type[Any]], name: str, arguments: Mapping[str, Any]) -> Any:
+    """Make a scorer or a selector by name.
+
+    Parameters
+    ----------
+    option : str
+        That messages name: ``scorer`` or ``selector``.
+    table : mapping of str to type
+        Names to classes.
+    name : str
+        A key of it.
+    arguments : mapping of str to object
+        Parameters of the class.
+
+    Returns
+    -------
+    object
+        An instance.
+
+    Raises
+    ------
+    InvalidValueError
+        If the name or a parameter is unknown, or one is missing.
+
+    Examples
+    --------
+    >>> make_part("selector", FILE_SELECTORS, "stratified-k", {"n_strata": 20})
+    StratifiedK(n_strata=20)
+    """
+    kind = table[check_choice("select", option, name, table)]
+    parameters = inspect.signature(kind).parameters
+    unknown = sorted(arguments.keys() - parameters.keys())
+    if unknown:
+        raise InvalidValueError(f"The {option} {name!r} has no {unknown[0]!r}, but {', '.join(parameters)}.")
+    missing = [key for key, p in parameters.items() if p.default is p.empty and key not in arguments]
+    if missing:
+        raise InvalidValueError(f"The {option} {name!r} needs {missing[0]!r}. Pass --{option}-arg {missing[0]}=...")
+    return kind(**arguments)
+
+
+def score_rows(
+    dataset: datasets.Dataset,
+    scorer: DatasetScorer,
+    *,
+    texts: list[str] | None = None,
+    model: str | None = None,
+) -> NDArray[np.float32]:
+    """Score rows by what they are.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+        The rows.
+    scorer : DatasetScorer
+        Of `DATASET_SCORERS`.
+    texts : list of str, optional
+        The text of each row; not needed by `ColumnScore`.
+    model : str, optional
+        Folder or hub name: an encoder for `PrototypeDistance`, a causal language model for `Perplexity`.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows,)
+        Scores, higher = harder or more informative.
+
+    Raises
+    ------
+    InvalidValueError
+        If a model is needed and none is given.
+    DataError
+        If a row cannot be scored.
+
+    Examples
+    --------
+    >>> rows = datasets.Dataset.from_dict({"length": [3, 5]})
+    >>> score_rows(rows, ColumnScore("length"))
+    array([3., 5.], dtype=float32)
+    """
+    if isinstance(scorer, ColumnScore):
+        return scorer.fit(dataset).scores_
+    if isinstance(scorer, PrototypeDistance | Perplexity):
+        if model is None:
+            kind = "an encoder" if isinstance(scorer, PrototypeDistance) else "a causal language model"
+            raise InvalidValueError(f"{type(scorer).__name__} needs {kind}. Pass --model with its folder or hub name.")
+        from transformers import AutoModel, AutoModelForCausalLM
+
+        tokenizer = load_tokenizer(model)
+        if isinstance(scorer, PrototypeDistance):
+            return scorer.fit(embed_texts(texts or [], AutoModel.from_pretrained(model), tokenizer)).scores_
+        scorer.set_params(column=None)
+        return scorer.fit(texts, model=AutoModelForCausalLM.from_pretrained(model), tokenizer=tokenizer).scores_
+    scorer.set_params(column=None)
+    return scorer.fit(texts).scores_
+
+
+def read_scores(path: str | Path, n_rows: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Read the scores of a file's rows: what ``dataprune score`` wrote, or a run's ``kept.parquet``.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file with columns ``source_row`` and ``score``.
+    n_rows : int
+        Rows of the data.
+
+    Returns
+    -------
+    rows : ndarray of int64, shape (n,)
+        Which rows have a score, sorted; a run has none of those that it validated on.
+    scores : ndarray of float32, shape (n,)
+        Theirs; NaN for one that was never seen.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or broken, lacks a column, or is of other data.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"The file of scores {path} does not exist.")
+    table = read_file(Path(path))
+    if not {"source_row", "score"} <= {*table.column_names}:
+        raise DataError(f"{path} must have the columns 'source_row' and 'score', got {', '.join(table.column_names)}.")
+    rows = np.asarray(table["source_row"][:], np.int64)
+    scores = np.asarray([np.nan if score is None else score for score in table["score"][:]], np.float32)
+    rows, first = np.unique(rows, return_index=True)
+    if len(rows) and not (rows[0] >= 0 and rows[-1] < n_rows):
+        raise DataError(f"{path} has a score of row {rows[-1]}, but the data have {n_rows} rows: they are others.")
+    return rows, scores[first]
+
+
+def scores_table(scores: NDArray[np.floating[Any]]) -> datasets.Dataset:
+    """Return scores as rows for a file.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n_rows,)
+        Scores.
+
+    Returns
+    -------
+    datasets.Dataset
+        Columns ``source_row`` and ``score``.
+
+    Examples
+    --------
+    >>> scores_table(np.array([0.5], np.float32))[0]
+    {'source_row': 0, 'score': 0.5}
+    """
+    return datasets.Dataset.from_dict({"source_row": np.arange(len(scores)), "score": scores})
+
+
+def select_rows(
+    dataset: datasets.Dataset,
+    selector: Selector,
+    scores: NDArray[np.float32] | None,
+    *,
+    labels: Any = None,
+    groups: Any = None,
+    texts: list[str] | None = None,
+    model: str | None = None,
+) -> NDArray[np.int64]:
+    """Choose rows.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+        The rows.
+    selector : Selector
+        Of `FILE_SELECTORS`; its ``keep_fraction`` is of all rows.
+    scores : ndarray of float32, shape (n_rows,), or None
+        Scores; None for selectors that ignore them.
+    labels : array-like, shape (n_rows,), optional
+        Class of each row.
+    groups : array-like, shape (n_rows,), optional
+        Group of each row.
+    texts : list of str, optional
+        For embeddings, where the selector looks at features.
+    model : str, optional
+        The encoder for them.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_kept,)
+        Rows, sorted.
+
+    Raises
+    ------
+    InvalidValueError
+        If the selector needs something that is not given.
+
+    Examples
+    --------
+    >>> from dataprune import TopK
+    >>> rows = datasets.Dataset.from_dict({"text": ["a", "b"]})
+    >>> select_rows(rows, TopK(keep_fraction=0.5), np.array([0.1, 0.9], np.float32))
+    array([1])
+    """
+    name = type(selector).__name__
+    if scores is None and selector.uses_scores:
+        raise InvalidValueError(f"{name} needs scores. Pass --scores FILE or --scorer NAME.")
+    known: dict[str, Any] = {"labels": labels, "groups": groups}
+    for column in ("labels", "groups"):
+        if column in selector.needs and known[column] is None:
+            raise InvalidValueError(
+                f"{name} needs {column}. Pass --{column[:-1]}-column with the column that holds them."
+            )
+    if "features" in selector.needs:
+        if model is None:
+            raise InvalidValueError(f"{name} needs embeddings. Pass --model with the folder or hub name of an encoder.")
+        from transformers import AutoModel
+
+        known["features"] = embed_texts(texts or [], AutoModel.from_pretrained(model), load_tokenizer(model))
+    if "cost" in selector.needs:
+        known["cost"] = [len(text.split()) or 1 for text in texts or []]
+    given = np.zeros(len(dataset), np.float32) if scores is None else scores
+    return selector.fit(given, **known).indices_

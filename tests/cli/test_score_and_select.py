@@ -1,0 +1,122 @@
+"""`dataprune score` and `select`: from a file to scores, and from scores to a smaller file."""
+
+import json
+
+import numpy as np
+import pytest
+from cli_parts import run_cli, train_words, write_rows, write_texts
+
+from dataprune import NearDuplicate, TfidfDistance, TopK
+from dataprune.data.reading import read_file
+from dataprune.runs.selecting import DATASET_SCORERS, FILE_SELECTORS
+
+TEXTS = [f"{verb} the {noun} {place}" for verb in ("play", "stop") for noun in ("song", "film") for place in "abcdefg"]
+
+
+@pytest.fixture
+def rows(tmp_path):
+    data = [{"utterance": text, "queue": text[0], "source": i % 4, "n": len(text)} for i, text in enumerate(TEXTS)]
+    write_rows(tmp_path / "rows.jsonl", data)
+    return tmp_path / "rows.jsonl"
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_scores_are_those_of_the_library(rows, tmp_path, ending):
+    out = tmp_path / f"scores.{ending}"
+    done = run_cli("score", rows, "--scorer", "tfidf-distance", "--output", out, "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    expected = TfidfDistance(column=None).fit(TEXTS).scores_
+    table = read_file(out)
+    assert table["source_row"][:] == list(range(len(TEXTS)))
+    np.testing.assert_allclose(table["score"][:], expected, rtol=1e-6)
+    assert json.loads(done.stdout)["n_rows"] == len(TEXTS)
+
+
+def test_the_extremes_are_shown_with_their_text(rows, tmp_path):
+    done = run_cli("score", rows, "--scorer", "near-duplicate", "--output", tmp_path / "s.csv")
+    scores = NearDuplicate(column=None).fit(TEXTS).scores_
+    assert TEXTS[int(np.argmax(scores))] in done.stdout
+    assert "Lowest scores" in done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(DATASET_SCORERS.keys() - {"perplexity"}))
+def test_every_scorer_runs(name, rows, tmp_path, tiny_encoder_dir):
+    extra = {"column": ["--scorer-arg", "column=n"], "prototype-distance": ["--scorer-arg", "n_prototypes=3"]}
+    words = ["--model", tiny_encoder_dir, *extra.get(name, [])]
+    done = run_cli("score", rows, "--scorer", name, "--output", tmp_path / "s.csv", *words)
+    assert done.exit_code == 0, done.stderr
+
+
+def test_a_score_file_makes_a_smaller_file_of_the_same_rows(rows, tmp_path):
+    run_cli("score", rows, "--scorer", "tfidf-distance", "--output", tmp_path / "s.parquet")
+    words = ["--scores", tmp_path / "s.parquet", "--keep-fraction", 0.25, "--output", tmp_path / "small.csv"]
+    done = run_cli("select", rows, *words)
+    assert (done.exit_code, done.stderr) == (0, "")
+    scores = TfidfDistance(column=None).fit(TEXTS).scores_
+    expected = TopK(keep_fraction=0.25).fit(scores).indices_
+    assert read_file(tmp_path / "small.csv")["utterance"][:] == [TEXTS[i] for i in expected]
+    assert "holds 7 of 28 rows" in done.stdout
+
+
+def test_scoring_and_selecting_in_one_step_gives_the_same(rows, tmp_path):
+    run_cli("score", rows, "--scorer", "tfidf-distance", "--output", tmp_path / "s.parquet")
+    for out, words in {"a": ["--scores", tmp_path / "s.parquet"], "b": ["--scorer", "tfidf-distance"]}.items():
+        selector = ["--selector", "stratified-k", "--selector-arg", "n_strata=4", "--seed", 3]
+        run_cli("select", rows, *words, *selector, "--keep-fraction", 0.5, "--output", tmp_path / f"{out}.jsonl")
+    assert (tmp_path / "a.jsonl").read_text() == (tmp_path / "b.jsonl").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(FILE_SELECTORS))
+def test_every_selector_keeps_its_share_of_a_file(name, rows, tmp_path, tiny_encoder_dir):
+    words = ["--scorer", "tfidf-distance", "--selector", name, "--keep-fraction", 0.5, "--model", tiny_encoder_dir]
+    columns = ["--label-column", "queue", "--group-column", "source"]
+    done = run_cli("select", rows, *words, *columns, "--output", tmp_path / "o.jsonl", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["n_kept"] == len(read_file(tmp_path / "o.jsonl")) == 14
+
+
+def test_the_scores_of_a_run_choose_among_the_rows_it_trained_on(tmp_path, tiny_encoder_dir):
+    data = write_texts(tmp_path / "data", 40)
+    run_cli(*train_words(data, tiny_encoder_dir, tmp_path / "run"))
+    words = ["--scores", tmp_path / "run" / "kept.parquet", "--keep-fraction", 0.5, "--output", tmp_path / "o.jsonl"]
+    done = run_cli("select", data, *words)
+    assert done.exit_code == 0, done.stderr
+    assert "has no score of 4 rows; these are left out" in done.stderr
+    assert len(read_file(tmp_path / "o.jsonl")) == 18
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["score", "no.jsonl", "--scorer", "tfidf-distance"], 1, "no.jsonl does not exist"),
+        (["score", "ROWS", "--scorer", "odd"], 2, "--scorer must be one of"),
+        (["score", "ROWS", "--scorer", "column"], 2, "needs 'column'. Pass --scorer-arg column="),
+        (["score", "ROWS", "--scorer", "column", "--scorer-arg", "column=odd"], 1, "no column 'odd'"),
+        (["score", "ROWS", "--scorer", "tfidf-distance", "--text-column", "odd"], 1, "no column 'odd'"),
+        (["score", "ROWS", "--scorer", "tfidf-distance", "--split", "test"], 1, "has no test split"),
+        (["score", "ROWS", "--scorer", "tfidf-distance", "--scorer-arg", "odd=1"], 2, "has no 'odd'"),
+        (["score", "ROWS", "--scorer", "perplexity"], 1, "needs a causal language model. Pass --model"),
+        (["select", "ROWS", "--keep-fraction", "0.5"], 2, "TopK needs scores. Pass --scores FILE or --scorer NAME"),
+        (["select", "ROWS", "--keep-fraction", "1.5", "--selector", "random-k"], 2, "--keep-fraction must be in"),
+        (["select", "ROWS", "--keep-fraction", "0.5", "--scores", "no.csv"], 1, "no.csv does not exist"),
+        (["select", "ROWS", "--keep-fraction", "0.5", "--scores", "ROWS"], 1, "must have the columns 'source_row'"),
+        (["select", "ROWS", "--keep-fraction", "0.5", "--scores", "a", "--scorer", "b"], 2, "were both given"),
+        (["select", "ROWS", "--keep-fraction", "0.5", "--selector", "k-center"], 2, "needs embeddings. Pass --model"),
+        (["select", "ROWS", "--keep-fraction", "0.5", "--selector", "odd"], 2, "--selector must be one of"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence(words, code, sentence, rows, tmp_path):
+    words = [rows if word == "ROWS" else word for word in words]
+    done = run_cli(*words, "--output", tmp_path / "out.csv")
+    assert done.exit_code == code
+    assert sentence in " ".join(done.stderr.split())
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_scores_of_other_data_are_refused(rows, tmp_path):
+    write_rows(tmp_path / "s.jsonl", [{"source_row": 99, "score": 1.0}])
+    words = ["--scores", tmp_path / "s.jsonl", "--keep-fraction", 0.5, "--output", tmp_path / "o.csv"]
+    done = run_cli("select", rows, *words)
+    assert done.exit_code == 1
+    assert "has a score of row 99, but the data have 28 rows" in done.stderr

@@ -113,11 +113,10 @@ def count_epochs(args: TrainingArguments) -> int:
         raise InvalidValueError(
             f"PruningTrainer.args.num_train_epochs must be a whole number of at least 1, got {args.num_train_epochs!r}."
         )
-    n_devices = max(args.world_size, args.n_gpu)
-    if n_devices > 1:
+    if args.n_gpu > 1:
         raise InvalidValueError(
-            f"PruningTrainer runs in one process on one device, got {n_devices}. "
-            "Start it without a distributed launcher, and with CUDA_VISIBLE_DEVICES=0 where there are several."
+            f"PruningTrainer needs a process per device, got one for {args.n_gpu}. "
+            "Start it with torchrun, or with CUDA_VISIBLE_DEVICES=0."
         )
     strategies = ("random", "sequential", "group_by_length")
     if args.train_sampling_strategy not in strategies:

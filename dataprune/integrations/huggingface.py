@@ -215,6 +215,7 @@ class PruningTrainer(Trainer):
             **self._start,
             group_by_length=group_by_length,
             whole_updates=True,
+            shard=False,  # Accelerate does
         )
         if group_by_length and self.pruner.lengths_ is None:
             raise InvalidValueError(

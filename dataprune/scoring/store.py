@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,6 +23,28 @@ OBSERVED, PASS = 1, 2
 """Where the newest score of an example came from: the training pass, or a scoring pass."""
 
 _ARRAYS = {"counts": np.int32, "last_epoch": np.int32, "source": np.int8}
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Visits that are not counted yet.
+
+    Parameters
+    ----------
+    index : ndarray of int64, shape (n,)
+        Examples.
+    values : ndarray of float32, shape (n, ...)
+        What was seen of them.
+    epoch : ndarray of int64, shape (n,)
+        When.
+    source : ndarray of int64, shape (n,)
+        `OBSERVED` or `PASS`.
+    """
+
+    index: NDArray[np.int64]
+    values: NDArray[np.float32]
+    epoch: NDArray[np.int64]
+    source: NDArray[np.int64]
 
 
 class ExampleStore(ABC):
@@ -76,6 +99,8 @@ class ExampleStore(ABC):
         self._source = np.zeros(self.n_examples, np.int8)
         self._pending: list[tuple[Tensor, Tensor, int, int]] = []
         self.provenance: dict[str, Any] = {}
+        # In a run of several processes: what one rank saw waits until it is counted on all of them together.
+        self.holds_notes = False
 
     @property
     @abstractmethod
@@ -122,7 +147,7 @@ class ExampleStore(ABC):
         self._pending.append((index.detach().clone(), values.to(torch.float32, copy=True), int(epoch), int(source)))
 
     def flush(self) -> None:
-        """Move all notes to the host and count them; reading does this by itself.
+        """Move all notes to the host and count them; reading does this by itself, unless they are held.
 
         Raises
         ------
@@ -133,21 +158,61 @@ class ExampleStore(ABC):
         --------
         >>> ScoreStore(2).flush()
         """
+        if not self.holds_notes and self._pending:
+            self.count_notes(self.take_notes())
+
+    def take_notes(self) -> Visits:
+        """Hand out, and forget, what was noted since the last flush; waits for the device.
+
+        Returns
+        -------
+        Visits
+            In the order of arrival.
+
+        Examples
+        --------
+        >>> store = ScoreStore(2)
+        >>> store.update(torch.tensor([1]), torch.tensor([3.0]), epoch=0)
+        >>> store.take_notes().index, store.counts
+        (array([1]), array([0, 0], dtype=int32))
+        """
         pending, self._pending = self._pending, []
+        if not pending:
+            nothing = np.zeros(0, np.int64)
+            return Visits(nothing, np.zeros((0, *self._value_shape), np.float32), nothing, nothing)
+        lengths = [len(note[0]) for note in pending]
+        return Visits(
+            torch.cat([note[0] for note in pending]).cpu().numpy().astype(np.int64),
+            torch.cat([note[1] for note in pending]).cpu().numpy(),
+            np.repeat([note[2] for note in pending], lengths),
+            np.repeat([note[3] for note in pending], lengths),
+        )
+
+    def count_notes(self, notes: Visits) -> None:
+        """Count notes, of this store or of one in another process.
+
+        Parameters
+        ----------
+        notes : Visits
+            In the order of arrival.
+
+        Raises
+        ------
+        InvalidValueError
+            If an index is out of range, or a score is NaN; all other scores are counted.
+        """
         bad: tuple[int, int] | None = None
-        start = 0
-        while start < len(pending):  # runs of one (epoch, source), in the order of arrival
-            key = pending[start][2:]
-            end = start
-            while end < len(pending) and pending[end][2:] == key:
-                end += 1
-            index = torch.cat([note[0] for note in pending[start:end]]).cpu().numpy().astype(np.int64)
-            values = torch.cat([note[1] for note in pending[start:end]]).cpu().numpy()
+        changes = np.flatnonzero((np.diff(notes.epoch) != 0) | (np.diff(notes.source) != 0)) + 1
+        # Runs of one epoch and source, in the order of arrival.
+        for rows in np.split(np.arange(len(notes.index)), changes):
+            if not len(rows):
+                continue
+            index, values = notes.index[rows], notes.values[rows]
+            epoch, source = int(notes.epoch[rows[0]]), int(notes.source[rows[0]])
             numbers = ~np.isnan(values).any(axis=tuple(range(1, values.ndim)))
-            self._count(index[numbers], values[numbers], *key)
+            self._count(index[numbers], values[numbers], epoch, source)
             if not numbers.all():
-                bad = bad or (int(index[~numbers][0]), key[0])
-            start = end
+                bad = bad or (int(index[~numbers][0]), epoch)
         if bad is not None:
             raise InvalidValueError(
                 f"The score of example {bad[0]} is NaN in epoch {bad[1]}. "

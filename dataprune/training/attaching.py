@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
@@ -187,26 +186,6 @@ def log_signals(log: ScoreLog, index: Tensor, *, epoch: int, signals: Mapping[st
             "Pass them to observe(), or leave the log out: it is for models with one head."
         )
     log.update(index, epoch=epoch, logits=signals["logits"], labels=signals["labels"])
-
-
-def check_single_process() -> None:
-    """Raise in a distributed run: each rank would select from its own observations.
-
-    Raises
-    ------
-    InvalidValueError
-        If there is more than one rank.
-
-    Examples
-    --------
-    >>> check_single_process()
-    """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        n_ranks = torch.distributed.get_world_size()
-        if n_ranks > 1:
-            raise InvalidValueError(
-                f"DynamicPruner.attach() runs in one process, got {n_ranks}. Start it without a distributed launcher."
-            )
 
 
 def checked_batch_size(loader: DataLoader[Any]) -> int:

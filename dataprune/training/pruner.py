@@ -33,13 +33,13 @@ from dataprune.selection.batch import BatchPolicy
 from dataprune.selection.ranked import TopK
 from dataprune.training.attaching import (
     check_parts,
-    check_single_process,
     checked_batch_size,
     known_columns,
     log_signals,
     shuffles,
 )
 from dataprune.training.budgets import cost_budget
+from dataprune.training.distributed import Ranks, check_ranks
 from dataprune.training.fixed_scores import scorer_at_work
 from dataprune.training.history import EpochRecord, PruningHistory
 from dataprune.training.sampler import PruningSampler
@@ -147,6 +147,7 @@ class DynamicPruner(BaseEstimator):
         log: ScoreLog | None = None,
         group_by_length: bool = False,
         whole_updates: bool = False,
+        shard: bool = True,
     ) -> DataLoader[Any]:
         """Return a loader of the same data and batches that visits what the pruner selects.
 
@@ -180,6 +181,9 @@ class DynamicPruner(BaseEstimator):
             Shuffle so that batches hold examples of like length, where lengths are known.
         whole_updates : bool, default=False
             Raise the number kept until its batches fill whole updates (`PruningTrainer` needs it).
+        shard : bool, default=True
+            Under torch.distributed the loader yields this rank's part of each epoch, padded by up to one example per
+            rank. False where something else shards the loader, as Accelerate does.
 
         Returns
         -------
@@ -193,7 +197,7 @@ class DynamicPruner(BaseEstimator):
         InvalidValueError
             If parameters do not go together, or the loader has a sampler of its own.
         """
-        check_single_process()
+        self._ranks = Ranks.now()
         check_parts(
             scorer=self.scorer,
             selector=self._selector,
@@ -205,7 +209,7 @@ class DynamicPruner(BaseEstimator):
             scores=scores,
             log=log,
         )
-        batch_size = checked_batch_size(loader)
+        batch_size = checked_batch_size(loader) * self._ranks.size  # of all ranks together
         dataset = IndexedDataset(loader.dataset)
         n_examples = len(dataset)
         if n_examples == 0:
@@ -237,6 +241,7 @@ class DynamicPruner(BaseEstimator):
             refresh=self.refresh if self._makes_passes else "observed",
         )
         self.lengths_ = example_lengths(loader.dataset)
+        check_ranks(self._ranks, log=log, scheduler=self.scheduler_)
         self._cost_budget = cost_budget(
             self.scheduler_,
             cost,
@@ -264,6 +269,7 @@ class DynamicPruner(BaseEstimator):
                 "got 0. Add a warm-up epoch, pass scores=..., or use refresh='full'."
             )
         if self.scorer_ is not None:
+            self.scorer_.store_.holds_notes = self._ranks.size > 1
             self.scorer_.store_.provenance = provenance(
                 self.scorer, data_fingerprint=self.fingerprint_, random_state=self.random_state
             )
@@ -288,6 +294,8 @@ class DynamicPruner(BaseEstimator):
             lengths=self.lengths_ if group_by_length else None,
             batch_size=batch_size,
             on_epoch=self.set_epoch,
+            part=(self._ranks.rank, self._ranks.size) if shard else (0, 1),
+            drop_last=loader.drop_last,
         )
         wrap = (lambda forward: forward) if self.scorer_ is None else self.scorer_.wrap_forward
         self._scoring_pass = partial(
@@ -305,7 +313,7 @@ class DynamicPruner(BaseEstimator):
         self._clock = time.perf_counter()
         return DataLoader(
             dataset,
-            batch_size=batch_size,
+            batch_size=loader.batch_size,
             sampler=self.sampler_,
             collate_fn=IndexedCollate(loader.collate_fn),
             num_workers=loader.num_workers,
@@ -365,6 +373,7 @@ class DynamicPruner(BaseEstimator):
                 f"Epoch {epoch} started but no example was observed in epoch {self.epoch_}. "
                 "Call pruner.observe(index, logits=..., labels=...) after each forward pass."
             )
+        self._merge_ranks()
         scores = self._scores()  # raises for a NaN score, before anything changes
         decision = self.scheduler_.decide(epoch, self.n_epochs_, scores=scores, history=self.history_)
         n_keep, share = self._count_to_keep(decision)
@@ -385,6 +394,7 @@ class DynamicPruner(BaseEstimator):
             else:
                 self._cost_budget.select(selector, scores, self._known, share)
                 record.n_asked = len(selector.indices_)
+            self._ranks.check_agreement(selector.indices_, selector.weights_)
             self.indices_, self.weights_ = selector.indices_, selector.weights_
             record.seconds["select"] = time.perf_counter() - start
         record.n_kept = len(self.indices_)
@@ -410,6 +420,10 @@ class DynamicPruner(BaseEstimator):
         self._generator.manual_seed(int(np.random.default_rng([self.random_state, max(epoch, 0), 2]).integers(2**63)))
         self.sampler_.select(epoch, self.indices_, n_skipped_batches=n_observed_batches)
 
+    def _merge_ranks(self) -> None:
+        if self.scorer_ is not None:
+            self._ranks.merge(self.scorer_.store_)
+
     def _scores(self) -> NDArray[np.float32]:
         if self.scorer_ is None:
             return np.zeros(self.n_examples_, np.float32)
@@ -425,8 +439,9 @@ class DynamicPruner(BaseEstimator):
             stalest_first = np.lexsort((store.last_epoch, store.counts > 0))  # the never seen before any other
             rows = np.sort(stalest_first[:n_stale])
         self.scorer_.set_epoch(epoch, source=PASS)
-        for index, signals in self._scoring_pass(indices=rows):
+        for index, signals in self._scoring_pass(indices=rows[self._ranks.rank :: self._ranks.size]):
             self.scorer_.update(index, **signals)
+        self._merge_ranks()
         self.scorer_.set_epoch(epoch)
         record.n_scored = len(rows)
         if self.lengths_ is not None:
@@ -627,6 +642,7 @@ class DynamicPruner(BaseEstimator):
         self._check_started()
         if self._log is not None:
             self._log.close()
+        self._merge_ranks()
         self._scores()
 
     def export(self, dataset: Any) -> Any:
@@ -661,6 +677,8 @@ class DynamicPruner(BaseEstimator):
     def state_dict(self) -> dict[str, Any]:
         """Return all that a later `load_state_dict` needs to go on: arrays, numbers, strings, lists and dictionaries.
 
+        In a run of several processes all of them must call it, or `save`, which writes on the first one.
+
         Returns
         -------
         dict
@@ -672,6 +690,7 @@ class DynamicPruner(BaseEstimator):
             Before `attach`.
         """
         self._check_attached()
+        self._merge_ranks()
         return {
             "version": STATE_VERSION,
             "epoch": self.epoch_,
@@ -748,7 +767,8 @@ class DynamicPruner(BaseEstimator):
         state = self.state_dict()
         if self._log is not None:
             self._log.flush()  # before the state: a run that goes on from it leaves no gap in the log
-        write_state(path, state)
+        if self._ranks.rank == 0:
+            write_state(path, state)
 
     def load(self, path: str | Path) -> Self:
         """Go on from a file that `save` wrote; nothing is unpickled.

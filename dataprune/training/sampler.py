@@ -28,9 +28,14 @@ class PruningSampler(Sampler[int]):
     lengths : ndarray of int64, shape (n_examples,), optional
         Lengths in tokens: batches then hold examples of like length.
     batch_size : int, default=1
-        Examples in a batch of the loader.
+        Examples in a batch, of all ranks together.
     on_epoch : callable, optional
         Called with an epoch that the loader announces and that is still to come; makes the selection.
+    part : tuple of int, default=(0, 1)
+        This rank, and how many there are: it hands out this rank's part of each batch. The last batch is padded with
+        the first examples of the epoch until all parts are as large.
+    drop_last : bool, default=False
+        Leave out what does not fill a batch of all ranks.
 
     Attributes
     ----------
@@ -56,12 +61,16 @@ class PruningSampler(Sampler[int]):
         lengths: NDArray[np.int64] | None = None,
         batch_size: int = 1,
         on_epoch: Callable[[int], None] | None = None,
+        part: tuple[int, int] = (0, 1),
+        drop_last: bool = False,
     ) -> None:
         self.shuffle = shuffle
         self.random_state = random_state
         self.lengths = lengths
         self.batch_size = batch_size
         self.on_epoch = on_epoch
+        self.part = part
+        self.drop_last = drop_last
         self.epoch = -1
         self.indices: NDArray[np.int64] = np.arange(n_examples)
         self.n_skipped_batches = 0
@@ -100,7 +109,14 @@ class PruningSampler(Sampler[int]):
         if self.shuffle:
             rng = np.random.default_rng([self.random_state, max(self.epoch, 0), 1])
             order = shuffled_order(self.indices, rng, lengths=self.lengths, batch_size=self.batch_size)
-        return iter(order[self.n_skipped_batches * self.batch_size :].tolist())
+        rank, n_ranks = self.part
+        n_rows = len(order) // self.batch_size * self.batch_size if self.drop_last and n_ranks > 1 else len(order)
+        n_padded = -(-n_rows // n_ranks) * n_ranks
+        order = np.resize(order[:n_rows], n_padded) if n_rows else order[:0]
+        return iter(order[self.n_skipped_batches * self.batch_size :][rank::n_ranks].tolist())
 
     def __len__(self) -> int:
-        return max(0, len(self.indices) - self.n_skipped_batches * self.batch_size)
+        n_ranks, n_rows = self.part[1], len(self.indices)
+        if self.drop_last and n_ranks > 1:
+            n_rows = n_rows // self.batch_size * self.batch_size
+        return max(0, -(-n_rows // n_ranks) - self.n_skipped_batches * self.batch_size // n_ranks)

@@ -28,9 +28,9 @@ def test_arguments_that_pruning_cannot_follow_are_refused(tmp_path, changes, sen
         small.make_trainer(tmp_path, **changes)
 
 
-def test_several_processes_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(TrainingArguments, "world_size", property(lambda self: 2))
-    with pytest.raises(InvalidValueError, match=r"runs in one process on one device, got 2. Start it without"):
+def test_one_process_for_several_devices_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 2))
+    with pytest.raises(InvalidValueError, match=r"needs a process per device, got one for 2. Start it with torchrun"):
         small.make_trainer(tmp_path)
 
 

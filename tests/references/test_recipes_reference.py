@@ -1,5 +1,7 @@
 """With given scores and seed a recipe chooses what its source defines: slow loops from METHODS' definitions."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 
 from dataprune import SoftPrune, TopOrStratified, recipes
 
-SCORES = st.lists(st.floats(0, 5, width=32), min_size=4, max_size=40).map(lambda xs: np.array(xs, np.float32))
+# Half precision: two sums of a few of them differ by more than rounding.
+SCORES = st.lists(st.floats(0, 5, width=16), min_size=4, max_size=40).map(lambda xs: np.array(xs, np.float32))
 
 
 @settings(max_examples=80)
@@ -15,8 +18,8 @@ SCORES = st.lists(st.floats(0, 5, width=32), min_size=4, max_size=40).map(lambda
 def test_infobatch_drops_half_of_what_lies_below_the_mean_and_doubles_the_rest(scores, seed):
     scheduler = recipes.infobatch(n_epochs=16).scheduler
     n_examples = len(scores)
-    mean = sum(map(float, scores)) / n_examples
-    below = {i for i in range(n_examples) if float(scores[i]) < mean - 1e-9 * max(1.0, abs(mean))}
+    mean = sum(map(Fraction, map(float, scores))) / n_examples
+    below = {i for i in range(n_examples) if Fraction(float(scores[i])) < mean}
     n_dropped = int(0.5 * len(below) + 0.5)
     decision = scheduler.decide(3, 16, scores=scores)
     n_keep = round(decision.keep_fraction * n_examples)

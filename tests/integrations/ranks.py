@@ -1,0 +1,195 @@
+"""One rank of a real run of several processes; started by `test_distributed.py`, writes what it saw as JSON."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, TensorDataset
+from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+
+from dataprune import EL2N, Budget, CyclicScheduler, DynamicPruner, SoftPrune, TopK
+from dataprune.training.distributed import Ranks
+
+N, ODD, N_EPOCHS, GLOBAL_BATCH = 48, 45, 4, 8
+SCHEDULE = CyclicScheduler(keep_fraction=0.5, n_cycle_epochs=2)
+
+
+def points(n=N):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % 3
+    return TensorDataset(F.one_hot(labels, 4).float() + torch.randn(n, 4, generator=generator), labels)
+
+
+def report(pruner, visited, model):
+    return {
+        "kept": [record.n_kept for record in pruner.history_],
+        "updates": [record.n_updates for record in pruner.history_],
+        "planned": list(pruner.plan_.updates),
+        "indices": pruner.indices_.tolist(),
+        "scores": pruner.scorer_.scores_.tolist(),
+        "counts": pruner.scorer_.store_.counts.tolist(),
+        "trained": pruner.n_epochs_trained_.tolist(),
+        "visited": visited,
+        "weights": torch.cat([p.detach().flatten() for p in model.parameters()]).tolist(),
+    }
+
+
+def plain(n_ranks, folder, *, refresh="observed", selector=None, resume_after=None, n=N):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    wrapped = DistributedDataParallel(model) if n_ranks > 1 else model
+    optimizer = torch.optim.SGD(model.parameters(), 0.2)
+    pruner = DynamicPruner(EL2N(), selector, SCHEDULE, refresh=refresh)
+
+    def attach():
+        loader = DataLoader(points(n), GLOBAL_BATCH // n_ranks, shuffle=True)
+        return pruner.attach(loader, n_epochs=N_EPOCHS, model=model)
+
+    loader, visited, n_done = attach(), [], 0
+    epoch = 0
+    while epoch < N_EPOCHS:
+        pruner.set_epoch(epoch)
+        rows = visited[epoch] if len(visited) > epoch else []
+        visited = [*visited[:epoch], rows]
+        for index, (x, y) in loader:
+            logits = wrapped(x)
+            (F.cross_entropy(logits, y, reduction="none") * pruner.weights(index)).mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            pruner.observe(index, logits=logits, labels=y)
+            rows += index.tolist()
+            n_done += 1
+            if n_done == resume_after:
+                break
+        else:
+            epoch += 1
+            continue
+        pruner.save(folder / "pruner.safetensors")  # on all ranks
+        if n_ranks > 1:
+            torch.distributed.barrier()
+        pruner = DynamicPruner(EL2N(), selector, SCHEDULE, refresh=refresh)
+        loader = attach()
+        pruner.load(folder / "pruner.safetensors")
+    pruner.close()
+    return report(pruner, visited, model)
+
+
+def trainer(n_ranks, folder):
+    from dataprune.integrations.huggingface import PruningTrainer
+
+    rows = [{"input_ids": [2 + row % 9, 3 + row % 5, 4], "labels": row % 2} for row in range(N)]
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(
+        BertConfig(vocab_size=20, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **sizes)
+    )
+    visited = []
+
+    class Watching(PruningTrainer):
+        def _observe(self, loss, outputs, batch, index):
+            while len(visited) <= self.pruner.epoch_:
+                visited.append([])
+            visited[-1].extend(index.tolist())
+            return super()._observe(loss, outputs, batch, index)
+
+    pruner = DynamicPruner(EL2N(), TopK(), SCHEDULE)
+    args = TrainingArguments(
+        str(folder / "out"),
+        num_train_epochs=N_EPOCHS,
+        per_device_train_batch_size=GLOBAL_BATCH // n_ranks,
+        learning_rate=0.01,
+        save_strategy="epoch",
+        report_to="none",
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    run = Watching(model=model, args=args, train_dataset=Dataset.from_list(rows), pruner=pruner)
+    run.train()
+    return {**report(pruner, visited, model), "steps": run.state.global_step, "rate": run._get_learning_rate()}
+
+
+def accelerated(n_ranks, folder, *, n_accumulation=1, n=N):
+    from accelerate import Accelerator
+
+    from dataprune.integrations.accelerate import prepare
+
+    torch.manual_seed(0)
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=n_accumulation)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 0.2)
+    pruner = DynamicPruner(EL2N(), TopK(), SCHEDULE)
+    loader = DataLoader(points(n), GLOBAL_BATCH // n_ranks, shuffle=True)
+    loader = prepare(accelerator, pruner, loader, n_epochs=N_EPOCHS)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    visited, n_steps = [], 0
+    for epoch in range(N_EPOCHS):
+        pruner.set_epoch(epoch)
+        visited.append([])
+        for index, (x, y) in loader:
+            with accelerator.accumulate(wrapped):
+                logits = wrapped(x)
+                accelerator.backward(F.cross_entropy(logits, y, reduction="none").mul(pruner.weights(index)).mean())
+                optimizer.step()
+                optimizer.zero_grad()
+            pruner.observe(index, logits=logits, labels=y)
+            visited[-1] += index.tolist()
+            n_steps += accelerator.sync_gradients
+    pruner.close()
+    return {**report(pruner, visited, model), "steps": n_steps}
+
+
+def refused(n_ranks, folder):
+    """What several processes cannot do is refused on each of them."""
+    sentences = []
+    for budget in (Budget(seconds=9.0), 0.5):
+        pruner = DynamicPruner(EL2N(), TopK(), CyclicScheduler(keep_fraction=budget))
+        try:
+            if budget == 0.5:
+                pruner.fit(points(), model=nn.Linear(4, 3), n_epochs=2)
+            else:
+                pruner.attach(DataLoader(points(), 4, shuffle=True), n_epochs=2)
+        except ValueError as error:
+            sentences.append(str(error))
+    rank = torch.distributed.get_rank()
+    ranks = Ranks.now()
+    ranks.check_agreement(np.array([1, 2]), np.ones(2, np.float32))
+    try:
+        ranks.check_agreement(np.array([1, 2 + rank]), np.ones(2, np.float32))
+    except ValueError as error:
+        sentences.append(str(error))
+    return {"sentences": sentences}
+
+
+DEFAULTS = {"RANK": 0, "WORLD_SIZE": 1}
+MODES = {
+    "plain": plain,
+    "full": lambda n, folder: plain(n, folder, refresh="full"),
+    "share": lambda n, folder: plain(n, folder, refresh=0.5),
+    "weighted": lambda n, folder: plain(n, folder, selector=SoftPrune()),
+    "resumed": lambda n, folder: plain(n, folder, resume_after=9),
+    "odd": lambda n, folder: plain(n, folder, n=ODD),
+    "trainer": trainer,
+    "accelerate": accelerated,
+    "accelerate-odd": lambda n, folder: accelerated(n, folder, n_accumulation=2, n=ODD),
+    "refused": refused,
+}
+
+if __name__ == "__main__":
+    modes, folder = sys.argv[1].split(","), Path(sys.argv[2])
+    rank, n_ranks = (int(os.environ[name]) if name in os.environ else given for name, given in DEFAULTS.items())
+    if n_ranks > 1:
+        torch.distributed.init_process_group("gloo")
+    for mode in modes:
+        place = folder / f"{mode}-{n_ranks}"
+        place.mkdir(exist_ok=True)
+        result = MODES[mode](n_ranks, place)
+        (folder / f"{mode}-{n_ranks}-{rank}.json").write_text(json.dumps(result))
+    if n_ranks > 1:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,116 @@
+"""Two real processes (gloo) against one: the same selection, the same scores, each example once per epoch."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+WORKER = Path(__file__).with_name("ranks.py")
+N = 48
+
+
+def run_ranks(modes, folder, n_ranks):
+    """Start the ranks, wait, and return what each of them wrote, by mode."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(n_ranks)}
+    ranks = (
+        [{**address, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(n_ranks)] if n_ranks > 1 else [{}]
+    )
+    command = [sys.executable, str(WORKER), ",".join(modes), str(folder)]
+    processes = [
+        subprocess.Popen(command, env={**shared, **rank}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for rank in ranks
+    ]
+    for process in processes:
+        out, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, out
+    return {
+        mode: [json.loads((folder / f"{mode}-{n_ranks}-{rank}.json").read_text()) for rank in range(len(ranks))]
+        for mode in modes
+    }
+
+
+MODES = ["plain", "full", "share", "weighted", "resumed", "odd", "trainer", "accelerate", "accelerate-odd"]
+EVEN = [mode for mode in MODES if "odd" not in mode]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return run_ranks(MODES, tmp_path_factory.mktemp("one"), 1)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    return run_ranks([*MODES, "refused"], tmp_path_factory.mktemp("two"), 2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_both_ranks_hold_the_same(mode, two):
+    first, second = two[mode]
+    for key in ("kept", "updates", "indices", "scores", "counts", "trained", "weights"):
+        assert first[key] == second[key], key
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_example_is_trained_once_per_epoch_up_to_the_padding(mode, two):
+    for epoch, n_kept in enumerate(two[mode][0]["kept"]):
+        seen = Counter(row for rank in two[mode] for row in rank["visited"][epoch])
+        assert len(seen) == n_kept
+        padding = sum(seen.values()) - n_kept
+        if mode == "accelerate-odd":  # it fills the last batches of all ranks
+            assert padding == -n_kept % 8
+        else:
+            assert padding == (n_kept % 2 if mode == "odd" else 0)
+
+
+@pytest.mark.parametrize("mode", EVEN)
+def test_two_ranks_select_and_score_as_one_process_does(mode, one, two):
+    alone, together = one[mode][0], two[mode][0]
+    for key in ("kept", "updates", "indices", "counts", "trained"):
+        assert together[key] == alone[key], key
+    for epoch, rows in enumerate(alone["visited"]):
+        assert sorted(rows) == sorted(row for rank in two[mode] for row in rank["visited"][epoch])
+    np.testing.assert_allclose(together["scores"], alone["scores"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(together["weights"], alone["weights"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_updates_are_those_planned(mode, two):
+    assert two[mode][0]["updates"] == two[mode][0]["planned"]
+
+
+def test_a_resume_in_mid_epoch_goes_on_as_if_nothing_had_happened(two):
+    for rank in range(2):
+        assert two["resumed"][rank]["visited"] == two["plain"][rank]["visited"]
+        assert two["resumed"][rank]["scores"] == two["plain"][rank]["scores"]
+        assert two["resumed"][rank]["weights"] == two["plain"][rank]["weights"]
+
+
+def test_trainer_makes_the_planned_steps_and_ends_at_its_learning_rate(one, two):
+    assert two["trainer"][0]["steps"] == sum(two["trainer"][0]["planned"]) == one["trainer"][0]["steps"]
+    assert two["trainer"][0]["rate"] == pytest.approx(0.0, abs=1e-8)
+    assert two["trainer"][0]["kept"] == one["trainer"][0]["kept"] == [N, N // 2, N // 2, N // 2]
+
+
+@pytest.mark.parametrize("mode", ["accelerate", "accelerate-odd"])
+def test_accelerate_makes_the_planned_steps(mode, one, two):
+    for ranks in (one, two):
+        for rank in ranks[mode]:
+            assert rank["steps"] == sum(rank["updates"]) == sum(rank["planned"])
+
+
+def test_what_several_processes_cannot_do_is_refused(two):
+    for rank in two["refused"]:
+        clock, fit, other = rank["sentences"]
+        assert "goes by the clock of one process, got 2" in clock
+        assert "runs in one process, got 2" in fit
+        assert "The ranks selected different examples" in other

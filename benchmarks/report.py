@@ -91,20 +91,23 @@ def _effort(cells: Cells, names: Sequence[str]) -> list[str]:
 
 
 def _costs(cells: Cells, names: Sequence[str]) -> list[str]:
-    lines = []
+    lines, observed = [], []
     for name in names:
         mine = [cells[name, seed] for seed in _seeds(cells, name)]
         if mine[0]["settings"].get("refresh") == "observed":
-            shares = [
+            observed += [
                 (line["seconds"]["score"] + line["seconds"]["select"]) / line["seconds"]["train"] for line in mine
             ]
-            lines.append(f"- {name}: observing and selecting cost {max(shares):.2%} of the training time at most.")
         ratios = [ratio for line in mine for ratio in pass_costs(line["history"])]
         if ratios:
             lines.append(
                 f"- {name}: a scoring pass over everything costs {mean(ratios):.3f} of a full training epoch "
                 f"(at most {max(ratios):.3f})."
             )
+    if observed:
+        lines.append(
+            f"- Observed scores: observing and selecting cost {max(observed):.2%} of the training time at most."
+        )
     return lines
 
 

@@ -190,7 +190,7 @@ def test_a_keep_fraction_out_of_range(tmp_path, tiny_encoder_dir, keep_fraction)
             ("n-warmup-epochs", -1),
             ("n-cycle-epochs", 0),
         ),
-        *(("task", "translation"), ("scorer", "best"), ("selector", "best"), ("refresh", "1.0"), ("smoothing", "no")),
+        *(("task", "translation"), ("scorer", "best"), ("selector", "best"), ("refresh", "1.0")),
         *(("lr-schedule", "up"), ("mixed-precision", "fp8"), ("n-full-final-epochs", -1)),
     ],
 )

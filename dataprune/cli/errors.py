@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,13 +34,15 @@ def say(message: str, *, style: str = "") -> None:
     Console(stderr=True).print(Text(message, style=style), soft_wrap=True)
 
 
-def to_options(message: str) -> str:
+def to_options(message: str, options: Collection[str]) -> str:
     """Put a library message into the words of the command line.
 
     Parameters
     ----------
     message : str
         Names parameters as Python does.
+    options : collection of str
+        Parameters that are options; others stay as they are.
 
     Returns
     -------
@@ -49,10 +51,12 @@ def to_options(message: str) -> str:
 
     Examples
     --------
-    >>> to_options("CyclicScheduler.keep_fraction must be in (0, 1], got 1.5.")
+    >>> to_options("CyclicScheduler.keep_fraction must be in (0, 1], got 1.5.", {"keep_fraction"})
     '--keep-fraction must be in (0, 1], got 1.5.'
     """
-    message = re.sub(r"^[\w.()]+\.(\w+) must", lambda found: f"--{found[1].replace('_', '-')} must", message)
+    found = re.match(r"[\w.()]+\.(\w+) must", message)
+    if found and found[1] in options:
+        message = f"--{found[1].replace('_', '-')} must{message[found.end() :]}"
     return re.sub(r"columns=\{'(\w+)': '?([^'}]+)'?\}", r"--column \1=\2", message)
 
 
@@ -68,11 +72,14 @@ def wrong_usage() -> Iterator[None]:
     try:
         yield
     except DataPruneError as error:
-        raise UsageError(to_options(str(error))) from error
+        raise UsageError(str(error)) from error
 
 
 class OneSentenceGroup(TyperGroup):
     """Commands whose errors are one sentence each; without a command, the help."""
+
+    def _options(self) -> set[str]:
+        return {str(option.name) for command in self.commands.values() for option in command.params}
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: D102 - inherited
         return super().parse_args(ctx, args or ["--help"])
@@ -82,7 +89,7 @@ class OneSentenceGroup(TyperGroup):
             code = super().main(*args, **{**extra, "standalone_mode": False})  # typer raises what it would print
         except UsageError as error:
             message = error.format_message() if hasattr(error, "format_message") else str(error)
-            say(f"Error: {' '.join(message.split())}", style="red")
+            say(f"Error: {to_options(' '.join(message.split()), self._options())}", style="red")
             code = WRONG_USAGE
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -95,7 +102,7 @@ class OneSentenceGroup(TyperGroup):
             say(str(error) or "Interrupted.", style="red")
             raise typer.Exit(INTERRUPTED) from None
         except DataPruneError as error:
-            say(f"Error: {to_options(str(error))}", style="red")
+            say(f"Error: {to_options(str(error), self._options())}", style="red")
         except OSError as error:
             say(f"Error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}.", style="red")
         raise typer.Exit(FAILED)

@@ -141,7 +141,7 @@ def to_value(text: str) -> Any:
         return text
 
 
-def to_arguments(option: str, words: list[str] | None) -> dict[str, Any]:
+def to_arguments(option: str, words: list[str] | None, *, example: str) -> dict[str, Any]:
     """Return repeated ``NAME=VALUE`` words as parameters.
 
     Parameters
@@ -150,6 +150,8 @@ def to_arguments(option: str, words: list[str] | None) -> dict[str, Any]:
         That the message names.
     words : list of str or None
         What the user typed.
+    example : str
+        For the message.
 
     Returns
     -------
@@ -163,8 +165,8 @@ def to_arguments(option: str, words: list[str] | None) -> dict[str, Any]:
 
     Examples
     --------
-    >>> to_arguments("--selector-arg", ["n_strata=20"])
+    >>> to_arguments("--selector-arg", ["n_strata=20"], example="n_strata=20")
     {'n_strata': 20}
     """
-    pairs = to_pairs(option, words or [], example="n_strata=20")
+    pairs = to_pairs(option, words or [], example=example)
     return {name: to_value(text) for name, text in pairs.items()}

@@ -38,11 +38,14 @@ def score(  # numpydoc ignore=PR01
     import numpy as np
 
     from dataprune.data.writing import check_writable, write_rows
-    from dataprune.runs.selecting import DATASET_SCORERS, make_part, read_rows, score_rows, scores_table, texts_of
+    from dataprune.runs.compose import make_part
+    from dataprune.runs.selecting import DATASET_SCORERS, read_rows, score_rows, scores_table, texts_of
 
     with wrong_usage():
         check_writable(output)
-        part = make_part("scorer", DATASET_SCORERS, scorer, to_arguments("--scorer-arg", scorer_arg))
+        part = make_part(
+            "scorer", DATASET_SCORERS, scorer, to_arguments("--scorer-arg", scorer_arg, example="n_prototypes=20")
+        )
     rows, place = read_rows(data, split=split)
     texts = None if scorer == "column" else texts_of(rows, text_column, place=place)
     scores = score_rows(rows, part, texts=texts, model=model)

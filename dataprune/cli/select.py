@@ -60,10 +60,10 @@ def select(  # numpydoc ignore=PR01
     """
     from dataprune.data.writing import check_writable, write_rows
     from dataprune.errors import check_fraction
+    from dataprune.runs.compose import make_part
     from dataprune.runs.selecting import (
         DATASET_SCORERS,
         FILE_SELECTORS,
-        make_part,
         read_rows,
         read_scores,
         score_rows,
@@ -76,12 +76,17 @@ def select(  # numpydoc ignore=PR01
     with wrong_usage():
         check_writable(output)
         check_fraction("select", "keep_fraction", keep_fraction)
-        arguments = {**to_arguments("--selector-arg", selector_arg), "keep_fraction": keep_fraction}
+        arguments = {
+            **to_arguments("--selector-arg", selector_arg, example="n_strata=20"),
+            "keep_fraction": keep_fraction,
+        }
         chooser = make_part("selector", FILE_SELECTORS, selector, {**arguments, "random_state": seed})
         part = (
             None
             if scorer is None
-            else make_part("scorer", DATASET_SCORERS, scorer, to_arguments("--scorer-arg", scorer_arg))
+            else make_part(
+                "scorer", DATASET_SCORERS, scorer, to_arguments("--scorer-arg", scorer_arg, example="n_prototypes=20")
+            )
         )
     rows, place = read_rows(data, split=split)
     values = None

@@ -61,6 +61,14 @@ def train(  # numpydoc ignore=PR01
     ] = None,
     scheduler: SchedulerName = RunConfig.scheduler,
     keep_fraction: KeepFraction = RunConfig.keep_fraction,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="UNIT=AMOUNT",
+            help="In the place of --keep-fraction: token_fraction=0.4 of the tokens, n_updates=500 or seconds=600.",
+            rich_help_panel=PRUNING,
+        ),
+    ] = None,
     initial_keep_fraction: InitialKeepFraction = RunConfig.initial_keep_fraction,
     n_levels: NLevels = RunConfig.n_levels,
     n_warmup_epochs: NWarmupEpochs = RunConfig.n_warmup_epochs,
@@ -74,33 +82,22 @@ def train(  # numpydoc ignore=PR01
             rich_help_panel=PRUNING,
         ),
     ] = RunConfig.scorer,
+    scorer_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="A parameter of the scorer: smoothing=ema; repeatable.", rich_help_panel=PRUNING
+        ),
+    ] = None,
     selector: Annotated[
         str, typer.Option(metavar="NAME", help="Which to keep, see `dataprune methods`.", rich_help_panel=PRUNING)
     ] = RunConfig.selector,
+    selector_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="A parameter of the selector: n_strata=20; repeatable.", rich_help_panel=PRUNING
+        ),
+    ] = None,
     refresh: Refresh = str(RunConfig.refresh),
-    smoothing: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="How scores combine over time: last, mean, ema, ema_plus_std.",
-            rich_help_panel=PRUNING,
-        ),
-    ] = RunConfig.smoothing,
-    ema_weight: Annotated[
-        float,
-        typer.Option(metavar="W", help="Weight of the newest score in ema and ema_plus_std.", rich_help_panel=PRUNING),
-    ] = RunConfig.ema_weight,
-    std_bonus: Annotated[
-        float, typer.Option(metavar="C", help="Standard deviations that ema_plus_std adds.", rich_help_panel=PRUNING)
-    ] = RunConfig.std_bonus,
-    reduction: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="How heads and tokens combine: norm, sum, mean (free of length).",
-            rich_help_panel=PRUNING,
-        ),
-    ] = RunConfig.reduction,
     scores: Annotated[
         str | None,
         typer.Option(
@@ -148,7 +145,10 @@ def train(  # numpydoc ignore=PR01
         **{
             **settings,
             "columns": to_pairs("--column", column or [], example="text=utterance"),
-            "recipe_args": to_arguments("--recipe-arg", recipe_arg),
+            "budget": to_arguments("--budget", budget, example="token_fraction=0.4"),
+            "scorer_args": to_arguments("--scorer-arg", scorer_arg, example="smoothing=ema"),
+            "selector_args": to_arguments("--selector-arg", selector_arg, example="n_strata=20"),
+            "recipe_args": to_arguments("--recipe-arg", recipe_arg, example="region=hard"),
             "refresh": to_refresh(refresh),
         }
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import time
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
 from sklearn.base import clone
 
+from dataprune.budget import Budget
 from dataprune.data.tasks import Task
 from dataprune.errors import InvalidValueError, check_choice
 from dataprune.models import load_tokenizer
@@ -24,12 +26,15 @@ from dataprune.scoring.gradient_norm import GraNd
 from dataprune.scoring.perplexity import Perplexity
 from dataprune.scoring.store import ScoreStore
 from dataprune.scoring.uncertainty import Entropy, Loss, Margin
+from dataprune.selection.balanced import ClassBalanced, ClassFloor
 from dataprune.selection.base import Selector
 from dataprune.selection.budgeted import BudgetedTopK
+from dataprune.selection.clustered import ClusteredK, KCenter
 from dataprune.selection.per_cost import ScorePerCost
 from dataprune.selection.random import EpsilonGreedy, RandomK, WeightedK
 from dataprune.selection.ranked import BothEnds, ScoreWindow, TopK
-from dataprune.selection.stratified import StratifiedK
+from dataprune.selection.stratified import StratifiedK, TopOrStratified
+from dataprune.selection.submodular import FacilityLocation, SubmodularMixture
 from dataprune.selection.unbiased import ImportanceSample, SoftPrune
 from dataprune.training.pruner import DynamicPruner
 from dataprune.training.static import StaticPruner
@@ -64,15 +69,62 @@ SELECTORS: dict[str, type[Selector]] = {
     "importance-sample": ImportanceSample,
     "score-window": ScoreWindow,
     "score-per-cost": ScorePerCost,
+    "top-or-stratified": TopOrStratified,
+    "class-balanced": ClassBalanced,
+    "class-floor": ClassFloor,
+    "clustered-k": ClusteredK,
+    "k-center": KCenter,
+    "facility-location": FacilityLocation,
+    "submodular-mixture": SubmodularMixture,
 }
 """Names of selectors on the command line."""
 
 
 PRUNING = (
-    *("scorer", "selector", "scheduler", "refresh", "smoothing", "ema_weight", "std_bonus", "reduction"),
-    *("keep_fraction", "initial_keep_fraction", "n_levels", "n_warmup_epochs", "n_cycle_epochs", "n_full_final_epochs"),
+    *("scorer", "scorer_args", "selector", "selector_args", "scheduler", "refresh", "keep_fraction", "budget"),
+    *("initial_keep_fraction", "n_levels", "n_warmup_epochs", "n_cycle_epochs", "n_full_final_epochs"),
 )
 """Settings that compose a pruner; a recipe has its own, and takes those that it has parameters for."""
+
+
+def make_part(option: str, table: Mapping[str, type[Any]], name: str, arguments: Mapping[str, Any]) -> Any:
+    """Make a scorer or a selector by name.
+
+    Parameters
+    ----------
+    option : str
+        That messages name: ``scorer`` or ``selector``.
+    table : mapping of str to type
+        Names to classes.
+    name : str
+        A key of it.
+    arguments : mapping of str to object
+        Parameters of the class.
+
+    Returns
+    -------
+    object
+        An instance.
+
+    Raises
+    ------
+    InvalidValueError
+        If the name or a parameter is unknown, or one is missing.
+
+    Examples
+    --------
+    >>> make_part("selector", SELECTORS, "stratified-k", {"n_strata": 20})
+    StratifiedK(n_strata=20)
+    """
+    kind = table[check_choice("train", option, name, table)]
+    parameters = inspect.signature(kind).parameters
+    unknown = sorted(arguments.keys() - parameters.keys())
+    if unknown:
+        raise InvalidValueError(f"The {option} {name!r} has no {unknown[0]!r}, but {', '.join(parameters)}.")
+    missing = [key for key, p in parameters.items() if p.default is p.empty and key not in arguments]
+    if missing:
+        raise InvalidValueError(f"The {option} {name!r} needs {missing[0]!r}. Pass --{option}-arg {missing[0]}=...")
+    return kind(**arguments)
 
 
 def make_pruner(config: RunConfig, task: Task) -> DynamicPruner:
@@ -108,12 +160,12 @@ def make_pruner(config: RunConfig, task: Task) -> DynamicPruner:
     default = "joint-el2n" if len(task.heads) > 1 else "el2n"
     scorer = default if config.scorer is None else check_choice("train", "scorer", config.scorer, SCORERS)
     return DynamicPruner(
-        _make_scorer(SCORERS[scorer], scorer, config),
-        SELECTORS[check_choice("train", "selector", config.selector, SELECTORS)](),
+        make_part("scorer", SCORERS, scorer, config.scorer_args),
+        make_part("selector", SELECTORS, config.selector, config.selector_args),
         make_scheduler(
             "train",
             config.scheduler,
-            keep_fraction=config.keep_fraction,
+            keep_fraction=_keep_fraction(config),
             initial_keep_fraction=config.initial_keep_fraction,
             n_levels=config.n_levels,
             n_warmup_epochs=config.n_warmup_epochs,
@@ -125,16 +177,15 @@ def make_pruner(config: RunConfig, task: Task) -> DynamicPruner:
     )
 
 
-def _make_scorer(kind: type[BatchScorer], name: str, config: RunConfig) -> BatchScorer:
-    settings = {}
-    for field in fields(RunConfig):
-        if field.name in ("smoothing", "ema_weight", "std_bonus", "reduction"):
-            value = getattr(config, field.name)
-            if field.name in kind().get_params():
-                settings[field.name] = value
-            elif value != field.default:
-                raise InvalidValueError(f"train.{field.name} must be left out with the scorer {name!r}, got {value!r}.")
-    return kind(**settings)
+def _keep_fraction(config: RunConfig) -> float | Budget:
+    if not config.budget:
+        return config.keep_fraction
+    if config.keep_fraction != RunConfig.keep_fraction:
+        raise InvalidValueError(f"train.keep_fraction must be left out with a budget, got {config.keep_fraction!r}.")
+    units = [unit.name for unit in fields(Budget)]
+    for unit in config.budget:
+        check_choice("train", "budget", unit, units)
+    return Budget(**config.budget)
 
 
 def _make_recipe(config: RunConfig, task: Task) -> DynamicPruner:
@@ -146,7 +197,8 @@ def _make_recipe(config: RunConfig, task: Task) -> DynamicPruner:
     settings: dict[str, Any] = {}
     for field in fields(RunConfig):
         value = getattr(config, field.name)
-        if field.name in PRUNING and value != field.default:
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if field.name in PRUNING and value != default:
             if field.name not in takes:
                 raise InvalidValueError(f"train.{field.name} must be left out with the recipe {name!r}, got {value!r}.")
             settings[field.name] = value

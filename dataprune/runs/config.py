@@ -24,6 +24,8 @@ class RunConfig:
         Role -> column name, where the guess is wrong.
     keep_fraction : float, default=0.5
         Share of the examples kept in pruned epochs; 1 trains on everything.
+    budget : dict of str to float, default={}
+        In its place: the one parameter of `Budget`.
     n_epochs : int, default=10
         Epochs, warm-up included.
     n_warmup_epochs : int, default=1
@@ -40,18 +42,14 @@ class RunConfig:
         Levels of the ``step`` scheduler.
     scorer : str or None, default=None
         A key of `SCORERS`; by default the task's error norm.
+    scorer_args : dict of str to object, default={}
+        The scorer's parameters by name.
     selector : str, default="top-k"
         A key of `SELECTORS`.
+    selector_args : dict of str to object, default={}
+        The selector's parameters by name.
     refresh : str or float, default="observed"
         Where scores come from, as in `DynamicPruner`.
-    smoothing : str, default="last"
-        How an example's scores combine over time, as in `ScoreStore`.
-    ema_weight : float, default=0.8
-        Weight of the newest score, for the two moving averages.
-    std_bonus : float, default=1.0
-        Standard deviations that ``ema_plus_std`` adds.
-    reduction : str, default="norm"
-        How the errors of one example combine, for scorers of several heads or tokens, as in `JointEL2N`.
     recipe : str or None, default=None
         A key of `dataprune.recipes.RECIPES`, in the place of scorer, selector and scheduler.
     recipe_args : dict of str to object, default={}
@@ -89,6 +87,7 @@ class RunConfig:
     task: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     keep_fraction: float = 0.5
+    budget: dict[str, Any] = field(default_factory=dict)
     n_epochs: int = 10
     n_warmup_epochs: int = 1
     n_cycle_epochs: int = 1
@@ -97,12 +96,10 @@ class RunConfig:
     initial_keep_fraction: float = 1.0
     n_levels: int = 3
     scorer: str | None = None
+    scorer_args: dict[str, Any] = field(default_factory=dict)
     selector: str = "top-k"
+    selector_args: dict[str, Any] = field(default_factory=dict)
     refresh: str | float = "observed"
-    smoothing: str = "last"
-    ema_weight: float = 0.8
-    std_bonus: float = 1.0
-    reduction: str = "norm"
     recipe: str | None = None
     recipe_args: dict[str, Any] = field(default_factory=dict)
     scores: str | None = None

@@ -15,21 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from torch.utils.data import DataLoader
 
 from dataprune import __version__
+from dataprune.budget import Budget
 from dataprune.data.files import naming_what_failed, read_json, write_atomically, write_json
 from dataprune.data.forward import PRECISIONS, default_forward, with_precision
 from dataprune.data.loading import load_data
 from dataprune.data.tasks import TASKS, ClassificationTask, Task, guess_task
-from dataprune.errors import StateError, check_choice, check_count, check_positive
+from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_positive
 from dataprune.models import build_model, load_tokenizer
 from dataprune.runs.compose import make_pruner, prepare
 from dataprune.runs.config import RunConfig
 from dataprune.scoring.base import BatchScorer, DatasetScorer
 from dataprune.scoring.information import ReducibleLoss
 from dataprune.scoring.provenance import model_hash
-from dataprune.scoring.store import SMOOTHINGS, ExampleStore
+from dataprune.scoring.store import ExampleStore
+from dataprune.selection.base import Selector
 from dataprune.training.evaluation import evaluate
 from dataprune.training.history import SECONDS
 from dataprune.training.loop import LR_SCHEDULES
@@ -69,7 +72,6 @@ def check_config(config: RunConfig) -> None:
         check_choice("train", "task", config.task, TASKS)
     check_choice("train", "lr_schedule", config.lr_schedule, LR_SCHEDULES)
     check_choice("train", "mixed_precision", config.mixed_precision, PRECISIONS)
-    check_choice("train", "smoothing", config.smoothing, SMOOTHINGS)
     if config.max_grad_norm:
         check_positive("train", "max_grad_norm", config.max_grad_norm)
     check_count("train", "n_workers", config.n_workers)
@@ -79,6 +81,9 @@ def check_config(config: RunConfig) -> None:
     check_count("train", "max_length_tokens", config.max_length_tokens, minimum=3)
     # A rehearsal on stand-ins: what the pruner refuses now, it would refuse after the data were read.
     pruner = make_pruner(config, ClassificationTask() if config.task is None else TASKS[config.task]())
+    if config.budget:  # what it is enough for depends on the data
+        Budget(**config.budget).check()
+        pruner.set_params(scheduler__keep_fraction=RunConfig.keep_fraction)
     scores = None if _saved_scores(config, pruner) is None else _empty_store(pruner, 1000)
     if not isinstance(pruner.scorer, DatasetScorer | ReducibleLoss):  # these know their number of examples
         _rehearse(config, pruner, scores)
@@ -86,17 +91,26 @@ def check_config(config: RunConfig) -> None:
 
 def _rehearse(config: RunConfig, pruner: DynamicPruner, scores: ExampleStore | None) -> None:
     rehearsal: DataLoader[Any] = DataLoader([0] * 1000, config.batch_size)  # type: ignore[arg-type]
+    known: dict[str, Any] = {
+        "labels": np.zeros(1000, np.int64),
+        "groups": np.zeros(1000, np.int64),
+        "features": np.zeros((1000, 1), np.float32),
+        "cost": np.ones(1000),
+    }
     pruner.attach(
         rehearsal,
         n_epochs=config.n_epochs,
         n_accumulation=config.n_accumulation,
         model=torch.nn.Identity(),
         scores=scores,
-        labels=np.zeros(1000, np.int64),
-        groups=np.zeros(1000, np.int64),
-        features=np.zeros((1000, 1), np.float32),
-        cost=np.ones(1000),
+        **known,
     )
+    selector: Selector = clone(pruner.selector_)
+    try:
+        selector.fit(np.zeros(1000, np.float32), n_keep=500, **known)
+    except InvalidValueError as error:
+        if ".n_keep must" not in str(error):  # whether floors fit in depends on the data
+            raise
 
 
 def _saved_scores(config: RunConfig, pruner: DynamicPruner) -> ExampleStore | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from dataprune.data.reading import read_file, read_splits
 from dataprune.data.roles import COMMON_NAMES, find_columns
-from dataprune.errors import DataError, InvalidValueError, check_choice
+from dataprune.errors import DataError, InvalidValueError
 from dataprune.models import load_tokenizer
 from dataprune.runs.compose import SELECTORS
 from dataprune.scoring.base import DatasetScorer
@@ -22,12 +20,8 @@ from dataprune.scoring.embedding import PrototypeDistance, embed_texts
 from dataprune.scoring.metadata import ColumnScore
 from dataprune.scoring.perplexity import Perplexity
 from dataprune.scoring.text import TfidfDistance
-from dataprune.selection.balanced import ClassBalanced, ClassFloor
 from dataprune.selection.base import Selector
-from dataprune.selection.clustered import ClusteredK, KCenter
 from dataprune.selection.constrained import KeepTogether
-from dataprune.selection.stratified import TopOrStratified
-from dataprune.selection.submodular import FacilityLocation, SubmodularMixture
 
 DATASET_SCORERS: dict[str, type[DatasetScorer]] = {
     "tfidf-distance": TfidfDistance,
@@ -38,17 +32,7 @@ DATASET_SCORERS: dict[str, type[DatasetScorer]] = {
 }
 """Names of the scores that need no training."""
 
-FILE_SELECTORS: dict[str, type[Selector]] = {
-    **SELECTORS,
-    "top-or-stratified": TopOrStratified,
-    "class-balanced": ClassBalanced,
-    "class-floor": ClassFloor,
-    "keep-together": KeepTogether,
-    "clustered-k": ClusteredK,
-    "k-center": KCenter,
-    "facility-location": FacilityLocation,
-    "submodular-mixture": SubmodularMixture,
-}
+FILE_SELECTORS: dict[str, type[Selector]] = {**SELECTORS, "keep-together": KeepTogether}
 """Names of the selectors for the rows of a file."""
 
 
@@ -121,46 +105,6 @@ def texts_of(dataset: datasets.Dataset, column: str | None, *, place: str) -> li
     elif column not in dataset.column_names:
         raise DataError(f"{place} has no column {column!r}, but {', '.join(dataset.column_names)}.")
     return [value if isinstance(value, str) else " ".join(map(str, value)) for value in dataset[column][:]]
-
-
-def make_part(option: str, table: Mapping[str, type[Any]], name: str, arguments: Mapping[str, Any]) -> Any:
-    """Make a scorer or a selector by name.
-
-    Parameters
-    ----------
-    option : str
-        That messages name: ``scorer`` or ``selector``.
-    table : mapping of str to type
-        Names to classes.
-    name : str
-        A key of it.
-    arguments : mapping of str to object
-        Parameters of the class.
-
-    Returns
-    -------
-    object
-        An instance.
-
-    Raises
-    ------
-    InvalidValueError
-        If the name or a parameter is unknown, or one is missing.
-
-    Examples
-    --------
-    >>> make_part("selector", FILE_SELECTORS, "stratified-k", {"n_strata": 20})
-    StratifiedK(n_strata=20)
-    """
-    kind = table[check_choice("select", option, name, table)]
-    parameters = inspect.signature(kind).parameters
-    unknown = sorted(arguments.keys() - parameters.keys())
-    if unknown:
-        raise InvalidValueError(f"The {option} {name!r} has no {unknown[0]!r}, but {', '.join(parameters)}.")
-    missing = [key for key, p in parameters.items() if p.default is p.empty and key not in arguments]
-    if missing:
-        raise InvalidValueError(f"The {option} {name!r} needs {missing[0]!r}. Pass --{option}-arg {missing[0]}=...")
-    return kind(**arguments)
 
 
 def score_rows(

@@ -125,6 +125,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(words, sentence):
     ("message", "option"),
     [
         ("CyclicScheduler.keep_fraction must be in (0, 1], got 2.", "--keep-fraction must be in (0, 1], got 2."),
+        ("EL2N.smoothing must be one of ...", "EL2N.smoothing must be one of ..."),
         ("CyclicScheduler.plan().n_epochs must be at least 1.", "--n-epochs must be at least 1."),
         ("Name yours with columns={'text': ...}.", "Name yours with --column text=...."),
         ("Choose one with columns={'text': 'utt'}.", "Choose one with --column text=utt."),
@@ -132,4 +133,4 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(words, sentence):
     ],
 )
 def test_messages_of_the_library_are_put_into_options(message, option):
-    assert to_options(message) == option
+    assert to_options(message, {"keep_fraction", "n_epochs"}) == option

@@ -3,6 +3,7 @@
 import inspect
 import json
 from dataclasses import fields
+from itertools import cycle
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,6 +15,8 @@ from dataprune.cli.train import train
 from dataprune.data.loading import load_data
 from dataprune.data.tasks import load_task
 from dataprune.models import JointIntentSlotModel, load_tokenizer
+from dataprune.ramps import SCHEDULERS
+from dataprune.runs.compose import SELECTORS
 from dataprune.runs.config import RunConfig
 from dataprune.scoring.store import ScoreStore
 from dataprune.training.evaluation import evaluate
@@ -93,7 +96,7 @@ def test_columns_of_other_names_are_used_as_told(tmp_path, tiny_encoder_dir):
 
 @pytest.mark.parametrize(("refresh", "n_scored"), [("full", 90), ("0.4", 36)])
 def test_scoring_passes_are_counted(tmp_path, tiny_encoder_dir, refresh, n_scored):
-    words = ["--refresh", refresh, "--json", "--n-cycle-epochs", 2, "--smoothing", "ema_plus_std"]
+    words = ["--refresh", refresh, "--json", "--n-cycle-epochs", 2, "--scorer-arg", "smoothing=ema_plus_std"]
     done = run_cli(*train_words(write_joint(tmp_path / "data"), tiny_encoder_dir, tmp_path / "run", *words))
     result = json.loads(done.stdout)
     assert [int(row["scored"]) for row in read_history(tmp_path / "run")] == [0, n_scored, 0]
@@ -103,7 +106,8 @@ def test_scoring_passes_are_counted(tmp_path, tiny_encoder_dir, refresh, n_score
 
 def test_every_setting_of_a_run_is_an_option_with_the_same_default():
     options = inspect.signature(train).parameters
-    renamed = {"columns": "column", "recipe_args": "recipe_arg"}  # repeatable: one at a time
+    repeatable = ("columns", "recipe_args", "scorer_args", "selector_args")
+    renamed = {name: name.removesuffix("s") for name in repeatable} | {"budget": "budget"}
     for setting in fields(RunConfig):
         option = options[renamed.get(setting.name, setting.name)]
         if setting.name not in renamed:
@@ -119,17 +123,36 @@ def test_settings_reach_the_run(tmp_path, tiny_encoder_dir):
         "n-full-final-epochs": 1,
         "n-epochs": 5,
     }
-    scoring = {"scorer": "loss", "selector": "weighted-k", "smoothing": "ema", "refresh": "observed", "ema-weight": 0.5}
+    scoring = {"scorer": "loss", "selector": "epsilon-greedy", "refresh": "observed"}
     training = {"batch-size": 16, "n-accumulation": 2, "learning-rate": 0.02, "lr-schedule": "cosine", "seed": 3}
     other = {"mixed-precision": "bf16", "max-grad-norm": 0.5, "max-length-tokens": 20, "task": "joint-nlu"}
     words = {**pruning, **scoring, **training, **other}
     flat = [word for name, value in words.items() for word in (f"--{name}", value)]
+    flat += ["--scorer-arg", "smoothing=ema", "--scorer-arg", "ema_weight=0.5", "--selector-arg", "epsilon=0.2"]
     data, out = write_joint(tmp_path / "data"), tmp_path / "run"
     done = run_cli("train", "--data", data, "--model", tiny_encoder_dir, "--output-dir", out, "--json", *flat)
     result = json.loads(done.stdout)
     expected = {name.replace("-", "_"): value for name, value in words.items()}
     assert {name: result["config"][name] for name in expected} == expected
+    assert result["config"]["scorer_args"] == {"smoothing": "ema", "ema_weight": 0.5}
+    assert "Loss(ema_weight=0.5, smoothing='ema')" in result["pruner"]
+    assert "EpsilonGreedy(epsilon=0.2)" in result["pruner"]
     assert [int(row["kept"]) for row in read_history(out)] == [90, 90, 23, 23, 90]
+
+
+@pytest.mark.parametrize(("budget", "most"), [("token_fraction=0.5", 60), ("n_updates=20", 90)])
+def test_a_budget_takes_the_place_of_a_share(tmp_path, tiny_encoder_dir, budget, most):
+    data = write_joint(tmp_path / "data")
+    words = train_words(data, tiny_encoder_dir, tmp_path / "run", "--n-epochs", 3, "--budget", budget, "--json")
+    done = run_cli(*words)
+    assert done.exit_code == 0, done.stderr
+    rows = read_history(tmp_path / "run")
+    assert int(rows[0]["kept"]) == 90
+    assert all(0 < int(row["kept"]) <= most for row in rows[1:])
+    if "n_updates" in budget:
+        assert json.loads(done.stdout)["n_updates"] <= 20
+    else:
+        assert all(int(row["tokens"]) <= 0.5 * int(rows[0]["tokens"]) for row in rows[1:])
 
 
 def test_a_run_starts_from_the_scores_of_another(tmp_path, tiny_encoder_dir):
@@ -149,14 +172,20 @@ def test_a_run_starts_from_the_scores_of_another(tmp_path, tiny_encoder_dir):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--scorer", "loss", "--scorer-arg", "reduction=mean"], "The scorer 'loss' has no 'reduction', but smoothing"),
         (
-            ["--scorer", "loss", "--reduction", "mean"],
-            "--reduction must be left out with the scorer 'loss', got 'mean'",
+            ["--selector", "stratified-k", "--selector-arg", "n_strata=0"],
+            "StratifiedK.n_strata must be at least 1, got 0",
         ),
+        (["--selector", "class-floor", "--selector-arg", "n_mim=0"], "The selector 'class-floor' has no 'n_mim', but"),
+        (["--budget", "tokens=0.5"], "--budget must be one of"),
+        (["--budget", "token_fraction=half"], "Budget.token_fraction must be"),
+        (["--budget", "seconds"], "--budget must be NAME=VALUE, such as token_fraction=0.4, got 'seconds'"),
+        (["--budget", "seconds=9", "--keep-fraction", 0.2], "--keep-fraction must be left out with a budget, got 0.2"),
         (["--scores", "missing.safetensors"], "The file missing.safetensors does not exist"),
         (["--max-grad-norm", -1], "--max-grad-norm must be"),
         (["--n-workers", -1], "--n-workers must be at least 0, got -1"),
-        (["--ema-weight", 0, "--smoothing", "ema"], "--ema-weight must be in (0, 1], got 0.0"),
+        (["--scorer-arg", "ema_weight=0", "--scorer-arg", "smoothing=ema"], "ema_weight must be in (0, 1], got 0"),
     ],
 )
 def test_settings_that_do_not_go_together_are_wrong_usage(tmp_path, words, message):
@@ -192,11 +221,18 @@ def test_a_gradient_cannot_be_read_off_a_training_pass(tmp_path):
     assert "--refresh must be 'full' for GraNd" in " ".join(done.stderr.split())
 
 
-@pytest.mark.parametrize(
-    ("selector", "scheduler"), [("budgeted-top-k", "linear"), ("soft-prune", "interleaved"), ("stratified-k", "step")]
-)
-def test_other_selectors_and_schedulers_drive_a_run_too(tmp_path, tiny_encoder_dir, selector, scheduler):
+ONE_BY_ONE = list(zip(SELECTORS, cycle(sorted(SCHEDULERS.keys() - {"constant"})), strict=False))
+
+
+@pytest.mark.parametrize(("selector", "scheduler"), ONE_BY_ONE)
+def test_each_selector_and_scheduler_drives_a_run(tmp_path, tiny_encoder_dir, selector, scheduler):
     words = ["--selector", selector, "--scheduler", scheduler, "--n-epochs", 4, "--keep-fraction", 0.3]
+    if selector == "class-floor":
+        words += ["--selector-arg", "n_min=3"]
+    if selector == "score-per-cost":
+        words = [*words[:-2], "--budget", "token_fraction=0.3"]
     done = run_cli(*train_words(write_joint(tmp_path / "data"), tiny_encoder_dir, tmp_path / "run", *words))
     assert done.exit_code == 0, done.stderr
-    assert min(int(row["kept"]) for row in read_history(tmp_path / "run")) == 27
+    what, most = ("tokens", 0.3 * 1110) if selector == "score-per-cost" else ("kept", 27)
+    fewest = min(int(row[what]) for row in read_history(tmp_path / "run"))
+    assert 0.9 * most < fewest <= most

@@ -8,7 +8,7 @@ value per example, and the signals it was computed from: ``logits`` and ``labels
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,6 @@ __all__ = [
     "Forward",
     "check_labels",
     "check_not_encoder_decoder",
-    "check_not_generative",
     "cross_entropy_per_example",
     "default_forward",
     "is_causal",
@@ -209,7 +208,7 @@ def signals_from_model(model: nn.Module, outputs: Any, batch: Mapping[str, Any])
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside `DistributedDataParallel` or ``torch.compile``.
+    """Return the model inside `DistributedDataParallel`, ``torch.compile`` or PEFT's adapters.
 
     Parameters
     ----------
@@ -227,7 +226,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
     Linear(in_features=1, out_features=2, bias=True)
     """
     inner = getattr(model, "_orig_mod", model)
-    return getattr(inner, "module", inner)
+    inner = getattr(inner, "module", inner)
+    get_base_model: Any = getattr(inner, "get_base_model", None)
+    has_adapters = hasattr(inner, "peft_config") and get_base_model is not None
+    return cast("nn.Module", get_base_model()) if has_adapters else inner  # the name of PEFT's own class tells no task
 
 
 def is_causal(model: nn.Module) -> bool:
@@ -278,32 +280,6 @@ def check_not_encoder_decoder(model: nn.Module) -> None:
         raise InvalidTypeError(
             f"The model must be a classifier, got the {kind} model {name}. "
             "Use an encoder with a classification head, or pass forward=... that returns 'loss' per example."
-        )
-
-
-def check_not_generative(model: nn.Module) -> None:
-    """Raise if `model` generates text: for callers that pair logits and labels themselves.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Any model; only Hugging Face's generative classes are refused.
-
-    Raises
-    ------
-    InvalidTypeError
-        For encoder-decoder models and causal language models.
-
-    Examples
-    --------
-    >>> check_not_generative(nn.Linear(2, 2))
-    """
-    check_not_encoder_decoder(model)
-    name = type(unwrapped(model)).__name__
-    if name.endswith(("ForCausalLM", "LMHeadModel")):
-        raise InvalidTypeError(
-            f"The model must be a classifier, got the causal language model {name}, whose logits are shifted "
-            "against its labels. Pass forward=... that returns 'loss' per example."
         )
 
 

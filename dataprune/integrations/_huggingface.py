@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from dataprune.errors import InvalidTypeError, InvalidValueError, StateError
+from dataprune.training.history import QUANTILES
 
 if TYPE_CHECKING:
     from dataprune.integrations.huggingface import PruningTrainer
@@ -73,12 +76,47 @@ class PrunerCallback(TrainerCallback):
                 "pruning/kept": record.n_kept,
                 "pruning/keep_fraction": record.n_kept / pruner.n_examples_,
                 "pruning/score_seconds": record.seconds["score"],
+                **{
+                    f"pruning/{name}": value
+                    for name, value in zip(QUANTILES, record.score_quantiles or [], strict=False)
+                },
             }
         )
         control.should_log = should_log  # logging clears it, and Trainer has yet to log the epoch's loss
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
         self.trainer.pruner.close()
+
+
+@contextmanager
+def recorded_outputs(model: nn.Module) -> Iterator[list[Any]]:
+    """Record what `model` returns inside the block.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model.
+
+    Yields
+    ------
+    list
+        The outputs, in the order of the calls.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = nn.Linear(1, 2)
+    >>> with recorded_outputs(model) as recorded:
+    ...     output = model(torch.zeros(1, 1))
+    >>> recorded[0] is output
+    True
+    """
+    outputs: list[Any] = []
+    hook = model.register_forward_hook(lambda module, inputs, output: outputs.append(output))  # noqa: ARG005
+    try:
+        yield outputs
+    finally:
+        hook.remove()
 
 
 def count_epochs(args: TrainingArguments) -> int:
@@ -118,6 +156,12 @@ def count_epochs(args: TrainingArguments) -> int:
             f"PruningTrainer needs a process per device, got one for {args.n_gpu}. "
             "Start it with torchrun, or with CUDA_VISIBLE_DEVICES=0."
         )
+    for option in ("packing", "padding_free"):  # of TRL
+        if getattr(args, option, False):
+            raise InvalidValueError(
+                f"PruningTrainer.args.{option} must be left out, got True. "
+                "A row then holds several examples, which cannot be scored or left out one by one."
+            )
     strategies = ("random", "sequential", "group_by_length")
     if args.train_sampling_strategy not in strategies:
         raise InvalidValueError(

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput, seed_worker
 
-from dataprune.data.forward import check_not_generative, signals_from_outputs
+from dataprune.data.forward import check_not_encoder_decoder, signals_from_model
 from dataprune.data.indexed import IndexedDataset
 from dataprune.errors import InvalidTypeError, InvalidValueError
 from dataprune.integrations._huggingface import (
@@ -27,6 +27,7 @@ from dataprune.integrations._huggingface import (
     PrunerCallback,
     count_epochs,
     find_checkpoint,
+    recorded_outputs,
 )
 from dataprune.scoring.score_log import ScoreLog
 from dataprune.scoring.store import ExampleStore
@@ -56,7 +57,7 @@ class PruningTrainer(Trainer):
         The full train set.
     signals : callable, optional
         ``signals(outputs, batch) -> dict`` for models whose outputs are named otherwise: ``loss`` (B,), one value per
-        example, and what the scorer requires. By default `signals_from_outputs`.
+        example, and what the scorer requires. By default `signals_from_model`.
     scores : ExampleStore, optional
         Scores to start from, of the same data; a warm-up is not needed then.
     labels, groups, features, cost : array-like, optional
@@ -74,7 +75,7 @@ class PruningTrainer(Trainer):
     Raises
     ------
     InvalidTypeError
-        If the train set is a stream, the model generates text, or an argument is of the wrong kind.
+        If the train set is a stream, the model is an encoder-decoder, or an argument is of the wrong kind.
     InvalidValueError
         If the arguments ask for something that pruning cannot do.
 
@@ -87,9 +88,11 @@ class PruningTrainer(Trainer):
     ``model_accepts_loss_kwargs = False``.) With accumulation the number of kept examples rises until its batches fill
     whole updates.
 
-    Each epoch logs ``pruning/epoch``, ``pruning/kept``, ``pruning/keep_fraction`` and ``pruning/score_seconds``.
-    ``save_total_limit=1`` keeps two checkpoints: the older one goes only when the new one is whole. Runs in one process
-    on one device.
+    Each epoch logs ``pruning/epoch``, ``kept``, ``keep_fraction``, ``score_seconds`` and, of the scores that it was
+    selected by, ``score_p10``, ``score_p50`` and ``score_p90``. ``save_total_limit=1`` keeps two
+    checkpoints: the older one goes only when the new one is whole. Several processes need one device each.
+
+    Other subclasses of Trainer are pruned by inheriting from both: ``class PruningSFT(PruningTrainer, SFTTrainer)``.
 
     Examples
     --------
@@ -160,7 +163,7 @@ class PruningTrainer(Trainer):
         if self.signals is not None:
             return
         try:
-            check_not_generative(cast("nn.Module", self.model))
+            check_not_encoder_decoder(cast("nn.Module", self.model))
         except InvalidTypeError as error:
             raise InvalidTypeError(str(error).replace("forward=...", "signals=...")) from None
 
@@ -179,7 +182,7 @@ class PruningTrainer(Trainer):
         Raises
         ------
         InvalidTypeError
-            If `model_init` made a model that generates text.
+            If `model_init` made an encoder-decoder.
         InvalidValueError
             If there is no train set, or the arguments do not go together.
         """
@@ -228,10 +231,12 @@ class PruningTrainer(Trainer):
 
     def _forward(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Scoring passes see what training sees."""
-        return self._signals(model(**batch), batch)
+        return self._signals(model, model(**batch), batch)
 
-    def _signals(self, outputs: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        return (signals_from_outputs if self.signals is None else self.signals)(outputs, batch)
+    def _signals(self, model: nn.Module, outputs: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        if self.signals is not None:
+            return self.signals(outputs, batch)
+        return signals_from_model(model, outputs, batch)
 
     # ------------------------------------------------------------------ one batch
 
@@ -267,20 +272,23 @@ class PruningTrainer(Trainer):
         """
         batch = {name: value for name, value in inputs.items() if name != INDEX_KEY}
         # Trainer pops the labels of what it is given (label smoothing, compute_loss_func); the signals need them.
-        loss, outputs = super().compute_loss(
-            model, dict(batch), return_outputs=True, num_items_in_batch=num_items_in_batch
-        )
-        if model.training:
-            loss = self._observe(loss, outputs, batch, inputs.get(INDEX_KEY))
-        return (loss, outputs) if return_outputs else loss
+        compute = partial(super().compute_loss, model, dict(batch), num_items_in_batch=num_items_in_batch)
+        if not model.training:
+            return compute(return_outputs=return_outputs)
+        # Subclasses may make another forward pass for outputs that they are asked for.
+        with recorded_outputs(model) as recorded:
+            loss = cast("Tensor", compute(return_outputs=False))
+        loss = self._observe(loss, self._signals(model, recorded[0], batch), batch, inputs.get(INDEX_KEY))
+        return (loss, recorded[0]) if return_outputs else loss
 
-    def _observe(self, loss: Tensor, outputs: Any, batch: Mapping[str, Any], index: Tensor | None) -> Tensor:
+    def _observe(
+        self, loss: Tensor, signals: dict[str, Tensor], batch: Mapping[str, Any], index: Tensor | None
+    ) -> Tensor:
         if index is None:
             raise InvalidValueError(
                 f"PruningTrainer needs {INDEX_KEY!r} in each training batch, got {sorted(batch)}. "
                 "Let its own get_train_dataloader() make the loader."
             )
-        signals = self._signals(outputs, batch)
         losses = losses_of(signals)  # (B,)
         check_losses(losses, index, epoch=self.pruner.epoch_)
         if not self.pruner.has_unit_weights:

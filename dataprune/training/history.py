@@ -6,11 +6,42 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     import pandas as pd
 
 SECONDS = ("train", "score", "select", "evaluate")
 """Where the time of an epoch goes; scoring includes the cost of observing."""
+
+QUANTILES = {"score_p10": 0.1, "score_p50": 0.5, "score_p90": 0.9}
+"""Columns of a history, and which quantile of the scores each is."""
+
+N_FOR_QUANTILES = 1_000_000
+
+
+def score_quantiles(scores: NDArray[np.float32]) -> list[float] | None:
+    """Return the `QUANTILES` of the finite scores; beyond a million those of every k-th.
+
+    Parameters
+    ----------
+    scores : ndarray of float32, shape (n_examples,)
+        Scores; not finite for examples that have none.
+
+    Returns
+    -------
+    list of float or None
+        None if no score is finite.
+
+    Examples
+    --------
+    >>> score_quantiles(np.array([0, 5, 10, np.inf], np.float32))
+    [1.0, 5.0, 9.0]
+    """
+    some = scores[:: -(-len(scores) // N_FOR_QUANTILES) or 1]
+    some = some[np.isfinite(some)]
+    return np.quantile(some, list(QUANTILES.values())).tolist() if len(some) else None
 
 
 @dataclass
@@ -37,6 +68,8 @@ class EpochRecord:
         Kept examples that a batch policy left out of their batches, before any gradient.
     n_tokens_left_out : int or None
         Their tokens.
+    score_quantiles : list of float or None
+        Of the finite scores that it was selected by: 10, 50 and 90 %.
     seconds : dict of str to float
         Wall-clock by ``train``, ``score``, ``select``, ``evaluate``.
     metrics : dict of str to float
@@ -57,6 +90,7 @@ class EpochRecord:
     n_tokens_scored: int | None = None
     n_left_out: int = 0
     n_tokens_left_out: int | None = None
+    score_quantiles: list[float] | None = None
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SECONDS, 0.0))
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -142,6 +176,8 @@ class PruningHistory:
         has_tokens = any(record.n_tokens is not None for record in self.records)
         has_passes = any(record.n_scored for record in self.records)
         has_policy = any(record.n_left_out for record in self.records)
+        has_scores = any(record.score_quantiles is not None for record in self.records)
+        nothing = [None] * len(QUANTILES)
         return [
             {
                 "epoch": record.epoch,
@@ -151,6 +187,7 @@ class PruningHistory:
                 **({"tokens": record.n_tokens} if has_tokens else {}),
                 **({"scored": record.n_scored} if has_passes else {}),
                 **({"left_out": record.n_left_out} if has_policy else {}),
+                **(dict(zip(QUANTILES, record.score_quantiles or nothing, strict=True)) if has_scores else {}),
                 **{f"{what}_s": record.seconds[what] for what in SECONDS},
                 **{name: record.metrics.get(name) for name in metrics},
             }
@@ -170,7 +207,7 @@ class PruningHistory:
         return pd.DataFrame(self.to_rows())
 
     def __str__(self) -> str:
-        rows = self.to_rows()
+        rows = [{name: cell for name, cell in row.items() if name not in QUANTILES} for row in self.to_rows()]
         if not rows:
             return "no epoch yet"
 

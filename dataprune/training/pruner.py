@@ -41,7 +41,7 @@ from dataprune.training.attaching import (
 from dataprune.training.budgets import cost_budget
 from dataprune.training.distributed import Ranks, check_ranks
 from dataprune.training.fixed_scores import scorer_at_work
-from dataprune.training.history import EpochRecord, PruningHistory
+from dataprune.training.history import EpochRecord, PruningHistory, score_quantiles
 from dataprune.training.sampler import PruningSampler
 from dataprune.training.state import STATE_VERSION, check_state, read_state, write_state
 
@@ -397,6 +397,8 @@ class DynamicPruner(BaseEstimator):
             self._ranks.check_agreement(selector.indices_, selector.weights_)
             self.indices_, self.weights_ = selector.indices_, selector.weights_
             record.seconds["select"] = time.perf_counter() - start
+        if self.scorer_ is not None:
+            record.score_quantiles = score_quantiles(scores)
         record.n_kept = len(self.indices_)
         self.n_epochs_trained_[self.indices_] += 1
         self._begin(epoch, n_observed_batches=0)

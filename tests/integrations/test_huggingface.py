@@ -261,6 +261,8 @@ def test_each_epoch_is_logged_beside_trainers_own_logs(tmp_path):
     assert [log["pruning/kept"] for log in ours] == [37, 19, 19, 19]
     assert [log["pruning/keep_fraction"] for log in ours] == [1.0, 19 / 37, 19 / 37, 19 / 37]
     assert all(log["pruning/score_seconds"] >= 0 for log in ours)
+    assert "pruning/score_p50" not in ours[0]  # nothing was scored yet
+    assert all(log["pruning/score_p10"] < log["pruning/score_p50"] < log["pruning/score_p90"] for log in ours[1:])
     assert [log["epoch"] for log in logs if "loss" in log] == [1.0, 2.0, 3.0, 4.0]
     evaluated = [log["eval_loss"] for log in logs if "eval_loss" in log]
     assert [record.metrics for record in trainer.pruner.history_] == [{"eval_loss": value} for value in evaluated]

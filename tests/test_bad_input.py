@@ -329,9 +329,7 @@ def test_an_output_folder_without_permission(tmp_path, tiny_encoder_dir):
     out.mkdir(mode=0o500)
     with pytest.raises(OutputError, match="Permission denied"):
         run(config(data, tiny_encoder_dir, out))
-    fails(
-        run_cli(*train_words(data, tiny_encoder_dir, out)), f"{out}/config.json could not be written: Permission denied"
-    )
+    fails(run_cli(*train_words(data, tiny_encoder_dir, out)), f"{out}/run.toml could not be written: Permission denied")
 
 
 @pytest.fixture

@@ -79,7 +79,8 @@ class OneSentenceGroup(TyperGroup):
     """Commands whose errors are one sentence each; without a command, the help."""
 
     def _options(self) -> set[str]:
-        return {str(option.name) for command in self.commands.values() for option in command.params}
+        words = [word for command in self.commands.values() for option in command.params for word in option.opts]
+        return {word.removeprefix("--").replace("-", "_") for word in words}
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: D102 - inherited
         return super().parse_args(ctx, args or ["--help"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -23,7 +22,7 @@ from dataprune.cli.options import (
     SchedulerName,
     to_refresh,
 )
-from dataprune.cli.printing import print_json
+from dataprune.cli.printing import print_plan
 from dataprune.runs.config import RunConfig
 
 
@@ -57,7 +56,4 @@ def plan(  # numpydoc ignore=PR01
             n_cycle_epochs=n_cycle_epochs,
             n_full_final_epochs=n_full_final_epochs,
         ).plan(n_examples, n_epochs, batch_size, n_accumulation=n_accumulation, refresh=to_refresh(refresh))
-    if as_json:
-        print_json({**asdict(found), "n_updates": found.n_updates, "compute_fraction": found.compute_fraction})
-    else:
-        typer.echo(str(found))
+    print_plan(found, as_json=as_json)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from dataprune.plan import Plan
 
 
 def print_json(value: object) -> None:
@@ -20,6 +25,22 @@ def print_json(value: object) -> None:
         Anything that `json` can write.
     """
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_plan(plan: Plan, *, as_json: bool) -> None:
+    """Print what a run will do.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of a scheduler.
+    as_json : bool
+        For machines.
+    """
+    if as_json:
+        print_json({**asdict(plan), "n_updates": plan.n_updates, "compute_fraction": plan.compute_fraction})
+    else:
+        typer.echo(str(plan))
 
 
 def print_text(text: str, *, style: str = "") -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Annotated, Any
 
 import typer
 
-from dataprune.cli.errors import say, wrong_usage
+from dataprune.cli.errors import UsageError, say, wrong_usage
 from dataprune.cli.options import (
     PRUNING,
     TRAINING,
@@ -28,16 +28,21 @@ from dataprune.cli.options import (
     to_pairs,
     to_refresh,
 )
-from dataprune.cli.printing import print_json, print_table
-from dataprune.errors import TrainingInterrupted
+from dataprune.cli.printing import print_json, print_plan, print_table
+from dataprune.errors import DataPruneError, InvalidValueError, TrainingInterrupted, check_choice
 from dataprune.runs.config import RunConfig
 
 
 def train(  # numpydoc ignore=PR01
+    ctx: typer.Context,
+    run_file: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN.TOML]", help="Settings as a file, such as a run writes; options replace them."),
+    ] = None,
     *,
-    data: Annotated[str, typer.Option(metavar="DIR", help="Folder or file of data, or a hub name.")],
-    model: Annotated[str, typer.Option(metavar="DIR", help="Folder or hub name of an encoder.")],
-    output_dir: Annotated[str, typer.Option(metavar="DIR", help="New folder for the results.")],
+    data: Annotated[str | None, typer.Option(metavar="DIR", help="Folder or file of data, or a hub name.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="DIR", help="Folder or hub name of an encoder.")] = None,
+    output_dir: Annotated[str | None, typer.Option(metavar="DIR", help="New folder for the results.")] = None,
     task: Annotated[
         str | None, typer.Option(metavar="NAME", help="classification or joint-nlu; guessed from the columns.")
     ] = RunConfig.task,
@@ -130,6 +135,13 @@ def train(  # numpydoc ignore=PR01
     seed: Annotated[
         int, typer.Option(metavar="N", help="Seed of weights, orders and selections.", rich_help_panel=TRAINING)
     ] = RunConfig.seed,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any setting by its name in a run file; repeatable."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar="", help="Read the data, show the plan and stop.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", metavar="", help="Go on with the unfinished run in the folder.")
     ] = False,
@@ -137,31 +149,46 @@ def train(  # numpydoc ignore=PR01
 ) -> None:
     """Fine-tune an encoder on the examples that still matter, and save everything.
 
-    Writes model/, history.csv, scores.safetensors, kept.parquet and run.json to the output folder.
+    Writes model/, history.csv, scores.safetensors, kept.parquet, run.json and run.toml, which repeats the run, to the
+    output folder. For example: dataprune train --data atis/ --model encoder/ --output-dir run/ --keep-fraction 0.3
     """
-    given = locals()
-    settings = {field.name: given[field.name] for field in fields(RunConfig) if field.name in given}
-    config = RunConfig(
-        **{
-            **settings,
-            "columns": to_pairs("--column", column or [], example="text=utterance"),
-            "budget": to_arguments("--budget", budget, example="token_fraction=0.4"),
-            "scorer_args": to_arguments("--scorer-arg", scorer_arg, example="smoothing=ema"),
-            "selector_args": to_arguments("--selector-arg", selector_arg, example="n_strata=20"),
-            "recipe_args": to_arguments("--recipe-arg", recipe_arg, example="region=hard"),
-            "refresh": to_refresh(refresh),
-        }
-    )
+    options = {
+        **locals(),
+        "columns": to_pairs("--column", column or [], example="text=utterance"),
+        "budget": to_arguments("--budget", budget, example="token_fraction=0.4"),
+        "scorer_args": to_arguments("--scorer-arg", scorer_arg, example="smoothing=ema"),
+        "selector_args": to_arguments("--selector-arg", selector_arg, example="n_strata=20"),
+        "recipe_args": to_arguments("--recipe-arg", recipe_arg, example="region=hard"),
+        "refresh": to_refresh(refresh),
+    }
+    typed = {
+        field.name: options[field.name]
+        for field in fields(RunConfig)
+        if _is_typed(ctx, field.name) or _is_typed(ctx, field.name.removesuffix("s"))
+    }
+    typed |= to_arguments("--set", setting, example="n_epochs=3")
 
-    from dataprune.runs.run import check_config, run
+    from dataprune.runs.run import check_config, plan, run
+    from dataprune.runs.run_file import RunFile, read_run_file
 
     with wrong_usage():
-        check_config(config)
+        file = RunFile() if run_file is None else read_run_file(run_file)
+        config = _to_config({**file.settings, **typed})
+        try:
+            check_config(config)
+        except DataPruneError as error:
+            raise InvalidValueError(file.explain(str(error), overridden=typed.keys())) from None
+    if dry_run:
+        found, notes = plan(config)
+        for note in notes:
+            say(note, style="yellow")
+        print_plan(found, as_json=as_json)
+        return
     try:
         result = run(config, resume=resume, progress=sys.stderr.isatty())
     except TrainingInterrupted:
         raise TrainingInterrupted(
-            f"Interrupted; the state is saved in {output_dir}. Go on with the same command and --resume."
+            f"Interrupted; the state is saved in {config.output_dir}. Go on with the same command and --resume."
         ) from None
     for note in result["notes"]:
         say(note, style="yellow")
@@ -169,6 +196,21 @@ def train(  # numpydoc ignore=PR01
         print_json(result)
     else:
         _print_summary(result)
+
+
+def _is_typed(ctx: typer.Context, option: str) -> bool:
+    source = ctx.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _to_config(settings: dict[str, Any]) -> RunConfig:
+    names = {field.name: field.default is MISSING and field.default_factory is MISSING for field in fields(RunConfig)}
+    for name in settings:
+        check_choice("train", "set", name, names)
+    for name, is_required in names.items():
+        if is_required and settings.get(name) is None:
+            raise UsageError(f"Missing option '--{name.replace('_', '-')}'.")
+    return RunConfig(**settings)
 
 
 def _print_summary(result: dict[str, Any]) -> None:

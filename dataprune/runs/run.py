@@ -20,14 +20,17 @@ from torch.utils.data import DataLoader
 
 from dataprune import __version__
 from dataprune.budget import Budget
-from dataprune.data.files import naming_what_failed, read_json, write_atomically, write_json
+from dataprune.data.files import naming_what_failed, write_atomically, write_json
 from dataprune.data.forward import PRECISIONS, default_forward, with_precision
-from dataprune.data.loading import load_data
+from dataprune.data.loading import LoadedData, load_data
 from dataprune.data.tasks import TASKS, ClassificationTask, Task, guess_task
 from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_positive
 from dataprune.models import build_model, load_tokenizer
+from dataprune.plan import Plan
 from dataprune.runs.compose import make_pruner, prepare
 from dataprune.runs.config import RunConfig
+from dataprune.runs.run_file import read_run_file, write_run_file
+from dataprune.scheduling import CyclicScheduler
 from dataprune.scoring.base import BatchScorer, DatasetScorer
 from dataprune.scoring.information import ReducibleLoss
 from dataprune.scoring.provenance import model_hash
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dataprune")
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
-CONFIG, CHECKPOINTS, RUN = "config.json", "checkpoints", "run.json"
+RUN_FILE, CHECKPOINTS, RUN = "run.toml", "checkpoints", "run.json"
 
 
 def check_config(config: RunConfig) -> None:
@@ -124,11 +127,54 @@ def _empty_store(pruner: DynamicPruner, n_examples: int) -> ExampleStore:
     return pruner.scorer.make_store(n_examples)
 
 
+def plan(config: RunConfig) -> tuple[Plan, list[str]]:
+    """Read the data and lay out the run, without training.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The configuration.
+
+    Returns
+    -------
+    plan : Plan
+        Examples and updates of each epoch.
+    notes : list of str
+        What there is to say of the data.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be used.
+    InvalidTypeError
+        If a setting is of the wrong kind.
+    InvalidValueError
+        If a setting is out of range.
+    """
+    check_config(config)
+    data, task = _load(config)
+    scheduler = make_pruner(config, task).scheduler or CyclicScheduler()
+    return scheduler.plan(
+        len(data.splits["train"]),
+        config.n_epochs,
+        config.batch_size,
+        n_accumulation=config.n_accumulation,
+        refresh=config.refresh,
+    ), [*data.notes, *task.unseen_report()]
+
+
+def _load(config: RunConfig) -> tuple[LoadedData, Task]:
+    data = load_data(config.data, columns=config.columns or None, random_state=config.seed)
+    name = guess_task(data.columns) if config.task is None else config.task
+    return data, TASKS[name](columns=data.columns, max_length_tokens=config.max_length_tokens).fit(data.splits["train"])
+
+
 def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> dict[str, Any]:
     """Load data and model, train with pruning, evaluate, and write everything to ``config.output_dir``.
 
-    Writes ``model/`` (weights, tokenizer and the task's label maps), ``history.csv``, ``scores.safetensors``,
-    ``kept.parquet`` (index, source_row, score, epochs trained on, kept at the end) and, last, ``run.json``.
+    Writes ``run.toml`` (the settings), ``model/`` (weights, tokenizer and the task's label maps), ``history.csv``,
+    ``scores.safetensors``, ``kept.parquet`` (index, source_row, score, epochs trained on, kept at the end) and, last,
+    ``run.json``.
 
     Parameters
     ----------
@@ -163,9 +209,7 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
     check_config(config)
     output_dir = Path(config.output_dir)
     _claim(output_dir, config, resume=resume)
-    data = load_data(config.data, columns=config.columns or None, random_state=config.seed)
-    task_name = guess_task(data.columns) if config.task is None else check_choice("train", "task", config.task, TASKS)
-    task = TASKS[task_name](columns=data.columns, max_length_tokens=config.max_length_tokens).fit(data.splits["train"])
+    data, task = _load(config)
     pruner = make_pruner(config, task)
     tokenizer = load_tokenizer(config.model)
     splits = {name: task.encode(split, tokenizer) for name, split in data.splits.items()}
@@ -222,8 +266,9 @@ def _claim(output_dir: Path, config: RunConfig, *, resume: bool) -> None:
     if (output_dir / RUN).exists():
         raise StateError(f"The folder {output_dir} already holds a finished run. Choose another --output-dir.")
     ours = asdict(config)
-    if (output_dir / CONFIG).exists():
-        theirs = {**read_json(output_dir / CONFIG), "output_dir": config.output_dir}  # the folder may have moved
+    if (output_dir / RUN_FILE).exists():
+        saved = read_run_file(output_dir / RUN_FILE).settings
+        theirs = asdict(RunConfig(**{**saved, "output_dir": config.output_dir}))  # the folder may have moved
         has_checkpoint = any((output_dir / CHECKPOINTS).glob("checkpoint-*"))
         if has_checkpoint and not resume:
             raise StateError(
@@ -237,7 +282,7 @@ def _claim(output_dir: Path, config: RunConfig, *, resume: bool) -> None:
             )
     with naming_what_failed(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(output_dir / CONFIG, ours)
+    write_run_file(output_dir / RUN_FILE, config)
 
 
 @contextmanager

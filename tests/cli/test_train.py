@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from dataclasses import fields
+from dataclasses import MISSING, asdict, fields
 from itertools import cycle
 
 import numpy as np
@@ -18,6 +18,7 @@ from dataprune.models import JointIntentSlotModel, load_tokenizer
 from dataprune.ramps import SCHEDULERS
 from dataprune.runs.compose import SELECTORS
 from dataprune.runs.config import RunConfig
+from dataprune.runs.run_file import read_run_file
 from dataprune.scoring.store import ScoreStore
 from dataprune.training.evaluation import evaluate
 
@@ -33,7 +34,7 @@ def measured_again(folder, data, model):
 def check_files(folder, result, *, n_examples):
     """Hold the files of a run against each other."""
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "history.csv", "kept.parquet", "model", "run.json", "scores.safetensors"}
+    assert names == {"history.csv", "kept.parquet", "model", "run.json", "run.toml", "scores.safetensors"}
     assert json.loads((folder / "run.json").read_text()) == result
     assert set(result) == RUN_KEYS
     assert set(result["seconds"]) == {"train", "score", "select", "evaluate", "other", "total"}
@@ -41,7 +42,7 @@ def check_files(folder, result, *, n_examples):
     assert parts == pytest.approx(result["seconds"]["total"])
     assert result["n_updates"] == result["n_updates_planned"]
     assert result["n_examples"] == n_examples
-    assert result["config"] == json.loads((folder / "config.json").read_text())
+    assert result["config"] == asdict(RunConfig(**read_run_file(folder / "run.toml").settings))
 
     history = read_history(folder)
     assert sum(int(row["kept"]) for row in history) == result["examples_trained"]
@@ -91,7 +92,7 @@ def test_columns_of_other_names_are_used_as_told(tmp_path, tiny_encoder_dir):
     columns = ["--column", "text=said", "--column", "label=meant", "--task", "classification"]
     done = run_cli(*train_words(tmp_path / "data", tiny_encoder_dir, tmp_path / "run", *columns, "--n-epochs", 2))
     assert done.exit_code == 0, done.stderr
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["columns"] == {"text": "said", "label": "meant"}
+    assert read_run_file(tmp_path / "run" / "run.toml").settings["columns"] == {"text": "said", "label": "meant"}
 
 
 @pytest.mark.parametrize(("refresh", "n_scored"), [("full", 90), ("0.4", 36)])
@@ -111,8 +112,9 @@ def test_every_setting_of_a_run_is_an_option_with_the_same_default():
     for setting in fields(RunConfig):
         option = options[renamed.get(setting.name, setting.name)]
         if setting.name not in renamed:
-            assert option.default in {setting.default, inspect.Parameter.empty}
-    assert set(options) == {renamed.get(s.name, s.name) for s in fields(RunConfig)} | {"resume", "as_json"}
+            assert option.default == (None if setting.default is MISSING else setting.default)
+    others = {"ctx", "run_file", "setting", "dry_run", "resume", "as_json"}
+    assert set(options) == {renamed.get(s.name, s.name) for s in fields(RunConfig)} | others
 
 
 def test_settings_reach_the_run(tmp_path, tiny_encoder_dir):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
+
+from dataprune.runs.compare import paired_interval
 
 BEGIN, END = "<!-- tables: written by nlu.py -->", "<!-- end of tables -->"
 METRICS = {"frame_accuracy": "frame acc.", "span_f1": "span F1", "intent_accuracy": "intent acc."}
@@ -121,12 +123,10 @@ def pass_costs(history: Mapping[str, Sequence[str]]) -> list[float]:
 
 def interval(differences: Sequence[float]) -> str:
     """Return the mean of paired differences with its 95 % interval (Student's t), in points."""
-    from scipy.stats import t
-
     if len(differences) < 2:
         return f"{100 * mean(differences):+.2f}" if differences else ""
-    half = t.ppf(0.975, len(differences) - 1) * stdev(differences) / len(differences) ** 0.5
-    return f"{100 * mean(differences):+.2f} ± {100 * half:.2f}"
+    middle, half = paired_interval(differences)
+    return f"{100 * middle:+.2f} ± {100 * half:.2f}"
 
 
 def _seeds(cells: Cells, name: str) -> list[int]:

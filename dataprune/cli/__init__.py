@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import dataprune
+from dataprune.cli.compare import compare
 from dataprune.cli.demo import demo
 from dataprune.cli.errors import OneSentenceGroup
 from dataprune.cli.methods import methods
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, train, score, select, plan, methods):
+for command in (demo, train, compare, score, select, plan, methods):
     app.command()(command)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
 
-from dataprune.cli.errors import UsageError, say, wrong_usage
+from dataprune.cli.errors import say
 from dataprune.cli.options import (
     PRUNING,
     TRAINING,
@@ -29,16 +29,14 @@ from dataprune.cli.options import (
     to_refresh,
 )
 from dataprune.cli.printing import print_json, print_plan, print_table
-from dataprune.errors import DataPruneError, InvalidValueError, TrainingInterrupted, check_choice
+from dataprune.cli.settings import RunFileArgument, Settings, to_config
+from dataprune.errors import TrainingInterrupted
 from dataprune.runs.config import RunConfig
 
 
 def train(  # numpydoc ignore=PR01
     ctx: typer.Context,
-    run_file: Annotated[
-        str | None,
-        typer.Argument(metavar="[RUN.TOML]", help="Settings as a file, such as a run writes; options replace them."),
-    ] = None,
+    run_file: RunFileArgument = None,
     *,
     data: Annotated[str | None, typer.Option(metavar="DIR", help="Folder or file of data, or a hub name.")] = None,
     model: Annotated[str | None, typer.Option(metavar="DIR", help="Folder or hub name of an encoder.")] = None,
@@ -135,10 +133,7 @@ def train(  # numpydoc ignore=PR01
     seed: Annotated[
         int, typer.Option(metavar="N", help="Seed of weights, orders and selections.", rich_help_panel=TRAINING)
     ] = RunConfig.seed,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any setting by its name in a run file; repeatable."),
-    ] = None,
+    setting: Settings = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", metavar="", help="Read the data, show the plan and stop.")
     ] = False,
@@ -168,16 +163,10 @@ def train(  # numpydoc ignore=PR01
     }
     typed |= to_arguments("--set", setting, example="n_epochs=3")
 
-    from dataprune.runs.run import check_config, plan, run
-    from dataprune.runs.run_file import RunFile, read_run_file
+    config = to_config(run_file, typed)
 
-    with wrong_usage():
-        file = RunFile() if run_file is None else read_run_file(run_file)
-        config = _to_config({**file.settings, **typed})
-        try:
-            check_config(config)
-        except DataPruneError as error:
-            raise InvalidValueError(file.explain(str(error), overridden=typed.keys())) from None
+    from dataprune.runs.run import plan, run
+
     if dry_run:
         found, notes = plan(config)
         for note in notes:
@@ -201,16 +190,6 @@ def train(  # numpydoc ignore=PR01
 def _is_typed(ctx: typer.Context, option: str) -> bool:
     source = ctx.get_parameter_source(option)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _to_config(settings: dict[str, Any]) -> RunConfig:
-    names = {field.name: field.default is MISSING and field.default_factory is MISSING for field in fields(RunConfig)}
-    for name in settings:
-        check_choice("train", "set", name, names)
-    for name, is_required in names.items():
-        if is_required and settings.get(name) is None:
-            raise UsageError(f"Missing option '--{name.replace('_', '-')}'.")
-    return RunConfig(**settings)
 
 
 def _print_summary(result: dict[str, Any]) -> None:

@@ -265,24 +265,42 @@ def _claim(output_dir: Path, config: RunConfig, *, resume: bool) -> None:
     """Make the folder this run's own, before any work is done."""
     if (output_dir / RUN).exists():
         raise StateError(f"The folder {output_dir} already holds a finished run. Choose another --output-dir.")
-    ours = asdict(config)
     if (output_dir / RUN_FILE).exists():
-        saved = read_run_file(output_dir / RUN_FILE).settings
-        theirs = asdict(RunConfig(**{**saved, "output_dir": config.output_dir}))  # the folder may have moved
         has_checkpoint = any((output_dir / CHECKPOINTS).glob("checkpoint-*"))
         if has_checkpoint and not resume:
             raise StateError(
                 f"The folder {output_dir} holds an unfinished run. Go on with --resume, or choose another --output-dir."
             )
-        if has_checkpoint and theirs != ours:
-            name = next(name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name))
-            raise StateError(
-                f"The run in {output_dir} was started with {name}={theirs.get(name)!r}, now it is {ours.get(name)!r}. "
-                "Resume with the same settings, or choose another --output-dir."
-            )
+        if has_checkpoint:
+            check_same_settings(output_dir, config)
     with naming_what_failed(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
     write_run_file(output_dir / RUN_FILE, config)
+
+
+def check_same_settings(folder: Path, config: RunConfig) -> None:
+    """Raise if the run in a folder was started with other settings.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a run, finished or not; it may have been moved.
+    config : RunConfig
+        The settings now.
+
+    Raises
+    ------
+    StateError
+        If they differ, or the folder has no run file.
+    """
+    ours, saved = asdict(config), read_run_file(folder / RUN_FILE).settings
+    theirs = asdict(RunConfig(**{**saved, "output_dir": config.output_dir}))
+    for name, value in ours.items():
+        if theirs[name] != value:
+            raise StateError(
+                f"The run in {folder} was started with {name}={theirs[name]!r}, now it is {value!r}. "
+                "Go on with the same settings, or choose another --output-dir."
+            )
 
 
 @contextmanager

@@ -1,0 +1,62 @@
+"""Settings of a run from a file and from options, for the commands that train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+from dataprune.cli.errors import UsageError, wrong_usage
+from dataprune.errors import DataPruneError, InvalidValueError, check_choice
+from dataprune.runs.config import RunConfig
+
+RunFileArgument = Annotated[
+    str | None,
+    Argument(metavar="RUN.TOML", help="Settings as a file, such as a run writes; options replace them."),
+]
+Settings = Annotated[
+    list[str] | None,
+    Option("--set", metavar="NAME=VALUE", help="Any setting by its name in a run file; repeatable."),
+]
+
+
+def to_config(run_file: str | None, typed: Mapping[str, Any]) -> RunConfig:
+    """Return the checked settings of a run.
+
+    Parameters
+    ----------
+    run_file : str or None
+        Path of a run file.
+    typed : mapping of str to object
+        What the user typed; it replaces what the file says.
+
+    Returns
+    -------
+    RunConfig
+        In range, and its parts go together.
+
+    Raises
+    ------
+    UsageError
+        If something is missing, unknown or out of range; a mistake in the file is told with its line.
+    """
+    from dataprune.runs.run import check_config
+    from dataprune.runs.run_file import RunFile, read_run_file
+
+    with wrong_usage():
+        file = RunFile() if run_file is None else read_run_file(run_file)
+        settings = {**file.settings, **typed}
+        names = {field.name: field.default is field.default_factory is MISSING for field in fields(RunConfig)}
+        for name in settings:
+            check_choice("train", "set", name, names)
+        for name, is_required in names.items():
+            if is_required and settings.get(name) is None:
+                raise UsageError(f"Missing option '--{name.replace('_', '-')}'.")
+        config = RunConfig(**settings)
+        try:
+            check_config(config)
+        except DataPruneError as error:
+            raise InvalidValueError(file.explain(str(error), overridden=typed.keys())) from None
+    return config

@@ -1,0 +1,106 @@
+"""``dataprune compare``: real runs in processes of their own, and what is concluded of them."""
+
+import json
+import shutil
+from statistics import mean
+
+import pytest
+from cli_parts import read_history, run_cli, write_joint
+
+from dataprune.errors import InvalidValueError
+from dataprune.runs.compare import FEWER, FULL, PRUNED, RANDOM, Row, conclude, methods_to_compare, paired_interval
+from dataprune.runs.config import RunConfig
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, tiny_encoder_dir):
+    folder = tmp_path_factory.mktemp("compare")
+    words = ["compare", "--data", write_joint(folder / "data", 60), "--model", tiny_encoder_dir]
+    words += ["--output-dir", folder / "out", "--n-epochs", 4, "--keep-fraction", 0.2, "--n-processes", 2]
+    words += ["--set", "max_length_tokens=32", "--set", "batch_size=8", "--set", "learning_rate=0.01"]
+    words += ["--n-seeds", 1]
+    return words, folder / "out", run_cli(*words, "--json")
+
+
+def test_each_method_is_trained_and_its_folder_kept(compared):
+    _, out, done = compared
+    assert done.exit_code == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [row["method"] for row in result["rows"]] == [FULL, FEWER, RANDOM, PRUNED]
+    assert (result["metric"], result["split"]) == ("frame_accuracy", "test")
+    kept = {path.parent.name: [int(row["kept"]) for row in read_history(path)] for path in out.glob("*/seed-0")}
+    assert kept["full-data"] == [60] * 4
+    assert kept["pruned"] == kept["random"] == [60, 12, 12, 12]
+    assert kept["fewer-epochs"] == [60, 60]  # 8 + 3 x 2 updates are nearest to 2 x 8
+    assert not list(out.glob("*/*/model"))
+    for row in result["rows"]:
+        name = row["method"].replace(" ", "-")
+        run = json.loads((out / name / "seed-0" / "run.json").read_text())
+        assert row["values"] == [run["metrics"]["test"]["frame_accuracy"]]
+        assert row["n_updates"] == run["n_updates"]
+    assert json.loads((out / "compare.json").read_text()) == result
+
+
+def test_the_same_command_goes_on_and_another_is_refused(compared):
+    words, out, _ = compared
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*/run.json")}
+    shutil.rmtree(out / "random")
+    again = run_cli(*words)
+    assert again.exit_code == 0, again.stderr
+    assert "one seed cannot tell that from chance" in " ".join(again.stdout.split())
+    for path, time in before.items():
+        assert (path.stat().st_mtime_ns == time) == ("random" not in path.parts), path
+    other = run_cli(*words, "--n-epochs", 5)
+    assert other.exit_code == 1
+    assert "was started with n_epochs=4, now it is 5" in other.stderr
+
+
+def test_a_run_that_fails_is_named(compared, tmp_path):
+    words, _, _ = compared
+    words = [tmp_path / "out" if str(word).endswith("/out") else word for word in words]
+    done = run_cli(*words, "--set", "model='nowhere'")
+    assert done.exit_code == 1
+    assert "The run 'full data, seed 0' failed: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_recipes_get_the_share_where_they_take_one(tmp_path):
+    data = write_joint(tmp_path / "data", 60)
+    config = RunConfig(
+        data=str(data), model="", output_dir="", keep_fraction=0.3, n_warmup_epochs=2, selector="random-k"
+    )
+    methods = methods_to_compare(config, ["data_diet", "infobatch"])
+    assert methods["data_diet"].keep_fraction == 0.3
+    assert methods["infobatch"].keep_fraction == RunConfig.keep_fraction
+    assert methods["infobatch"].selector == RunConfig.selector
+    with pytest.raises(InvalidValueError, match=r"compare\.keep_fraction must prune some epoch"):
+        methods_to_compare(RunConfig(data=str(data), model="", output_dir="", keep_fraction=1.0))
+    with pytest.raises(InvalidValueError, match=r"compare\.recipe must be one of"):
+        methods_to_compare(config, ["odd"])
+
+
+def row(method, values, time=0.5):
+    full = [0.9, 0.91, 0.92]
+    differences = [a - b for a, b in zip(values, full, strict=False)]
+    return Row(method, values, differences, time, {}, 10, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("pruned", "fewer", "time", "verdict"),
+    [
+        ([0.91, 0.92, 0.93], [0.80, 0.81, 0.82], 0.5, "Pruning pays here: pruned, +1.00 ± 0.00 points against full"),
+        ([0.80, 0.81, 0.82], [0.7, 0.7, 0.7], 0.5, "Pruning costs accuracy here: pruned, -10.00 ± 0.00 points"),
+        ([0.90, 0.91, 0.93], [0.95, 0.9, 0.95], 0.5, "Pruning does not pay here: 'fewer epochs' is as good"),
+        ([0.90, 0.91, 0.93], [0.8, 0.93, 0.8], 0.5, "Pruning keeps the accuracy here, but so may the baseline"),
+        ([0.90, 0.91, 0.93], [0.8, 0.8, 0.8], 1.1, "Pruning does not pay here: it saves no time"),
+    ],
+)
+def test_the_verdict_says_what_the_figures_say(pruned, fewer, time, verdict):
+    rows = [row(FULL, [0.9, 0.91, 0.92]), row(FEWER, fewer), row(RANDOM, [0.5, 0.5, 0.5]), row(PRUNED, pruned, time)]
+    assert conclude(rows).startswith(verdict)
+
+
+def test_the_interval_is_students():
+    middle, half = paired_interval([0.0, 1.0, 2.0, 5.0])
+    assert middle == mean([0.0, 1.0, 2.0, 5.0])
+    assert half == pytest.approx(3.182446 * 2.160247 / 2, rel=1e-5)

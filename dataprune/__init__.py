@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from dataprune.data.indexed import Indexed, IndexedCollate, IndexedDataset
     from dataprune.data.loading import LoadedData, load_data
     from dataprune.data.synthetic import SyntheticData, make_classification, make_joint_nlu
-    from dataprune.data.tasks import ClassificationTask, JointNLUTask, Task
+    from dataprune.data.tasks import (
+        ClassificationTask,
+        JointNLUTask,
+        MultiLabelTask,
+        RegressionTask,
+        Task,
+        TokenClassificationTask,
+    )
     from dataprune.errors import DataPruneError
     from dataprune.integrations.huggingface import PruningTrainer
     from dataprune.models import JointIntentSlotModel, build_model, load_tokenizer
@@ -94,7 +101,10 @@ _HOMES = {
     "data.tasks": (
         "ClassificationTask",
         "JointNLUTask",
+        "MultiLabelTask",
+        "RegressionTask",
         "Task",
+        "TokenClassificationTask",
     ),
     "errors": ("DataPruneError",),
     "integrations.huggingface": ("PruningTrainer",),
@@ -298,6 +308,7 @@ __all__ = [
     "Loss",
     "Margin",
     "MultiLabelEL2N",
+    "MultiLabelTask",
     "NearDuplicate",
     "PairAgreement",
     "Perplexity",
@@ -310,6 +321,7 @@ __all__ = [
     "RandomK",
     "ReducibleLoss",
     "RegressionError",
+    "RegressionTask",
     "RobustWeights",
     "Scheduler",
     "ScoreLog",
@@ -328,6 +340,7 @@ __all__ = [
     "SyntheticData",
     "Task",
     "TfidfDistance",
+    "TokenClassificationTask",
     "TopK",
     "TopOrStratified",
     "Variability",

@@ -20,6 +20,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -241,6 +242,15 @@ class JointIntentSlotModel(PreTrainedModel):
         return JointOutput(loss=signals_from_outputs(logits, labels)["loss"].mean(), **logits)
 
 
+ONE_HEAD: dict[str, tuple[Any, Any]] = {
+    "classification": (AutoModelForSequenceClassification, "single_label_classification"),
+    "multi-label": (AutoModelForSequenceClassification, "multi_label_classification"),
+    "regression": (AutoModelForSequenceClassification, "regression"),
+    "token-classification": (AutoModelForTokenClassification, None),
+}
+"""Task -> Hugging Face's class for it, and its ``problem_type``."""
+
+
 def build_model(task: Task, name_or_path: str | Path) -> PreTrainedModel:
     """Load a pretrained encoder and put the task's new heads on it.
 
@@ -254,7 +264,7 @@ def build_model(task: Task, name_or_path: str | Path) -> PreTrainedModel:
     Returns
     -------
     PreTrainedModel
-        `JointIntentSlotModel`, or Hugging Face's sequence classifier, in float32 and eval mode. New heads are
+        `JointIntentSlotModel`, or Hugging Face's sequence or token classifier, in float32 and eval mode. New heads are
         drawn from torch's global generator (`torch.manual_seed`); a saved classifier with as many classes keeps
         its head.
 
@@ -286,12 +296,13 @@ def build_model(task: Task, name_or_path: str | Path) -> PreTrainedModel:
         return JointIntentSlotModel.from_encoder(
             name_or_path, intent_labels=task.labels_["intent"], slot_labels=task.labels_["slot"]
         )
-    if task.name == "classification":
-        config.id2label = dict(enumerate(task.labels_[""]))
+    if task.name in ONE_HEAD:
+        names = task.labels_[""] or [task.column(task.heads[""])]
+        config.id2label = dict(enumerate(names))
         config.label2id = {name: position for position, name in config.id2label.items()}
-        config.problem_type = "single_label_classification"
+        kind, config.problem_type = ONE_HEAD[task.name]
         with loading_quietly(name_or_path):
-            model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+            model: PreTrainedModel = kind.from_pretrained(
                 name_or_path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
             )
         return model

@@ -42,7 +42,11 @@ def train(  # numpydoc ignore=PR01
     model: Annotated[str | None, typer.Option(metavar="DIR", help="Folder or hub name of an encoder.")] = None,
     output_dir: Annotated[str | None, typer.Option(metavar="DIR", help="New folder for the results.")] = None,
     task: Annotated[
-        str | None, typer.Option(metavar="NAME", help="classification or joint-nlu; guessed from the columns.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="classification, joint-nlu, token-classification, multi-label or regression; else guessed.",
+        ),
     ] = RunConfig.task,
     column: Annotated[
         list[str] | None,

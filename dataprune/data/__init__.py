@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from dataprune.data.indexed import Indexed, IndexedCollate, IndexedDataset
     from dataprune.data.loading import LoadedData, load_data
     from dataprune.data.synthetic import SyntheticData, make_classification, make_joint_nlu
-    from dataprune.data.tasks import TASKS, ClassificationTask, JointNLUTask, Task, guess_task, load_task
+    from dataprune.data.tasks import (
+        TASKS,
+        ClassificationTask,
+        JointNLUTask,
+        MultiLabelTask,
+        RegressionTask,
+        Task,
+        TokenClassificationTask,
+        guess_task,
+        load_task,
+    )
 
 _MODULE_OF = {
     "default_forward": "forward",
@@ -31,7 +41,10 @@ _MODULE_OF = {
     "TASKS": "tasks",
     "ClassificationTask": "tasks",
     "JointNLUTask": "tasks",
+    "MultiLabelTask": "tasks",
+    "RegressionTask": "tasks",
     "Task": "tasks",
+    "TokenClassificationTask": "tasks",
     "guess_task": "tasks",
     "load_task": "tasks",
 }
@@ -44,8 +57,11 @@ __all__ = [
     "IndexedDataset",
     "JointNLUTask",
     "LoadedData",
+    "MultiLabelTask",
+    "RegressionTask",
     "SyntheticData",
     "Task",
+    "TokenClassificationTask",
     "default_forward",
     "guess_task",
     "load_data",

@@ -60,8 +60,12 @@ class Task(ABC):
     """Key of `metrics` that the best model is chosen by; higher is better."""
     inputs: ClassVar[tuple[str, ...]]
     """Roles of the columns that the model reads."""
+    optional_inputs: ClassVar[tuple[str, ...]] = ()
+    """Roles that the model reads where `columns` names them."""
     heads: ClassVar[dict[str, str]]
-    """Head -> role of the column that holds its labels; the first head has one label per example."""
+    """Head -> role of the column that holds its labels."""
+    class_column: ClassVar[str | None] = "labels"
+    """Encoded column with one class per example, for selectors that balance classes; None where there is none."""
     token_heads: ClassVar[frozenset[str]] = frozenset()
     """Heads with one label per token of the role ``tokens``."""
 
@@ -134,19 +138,12 @@ class Task(ABC):
         """
         check_count(type(self).__name__, "max_length_tokens", self.max_length_tokens, minimum=3)
         self.check_columns(train)
-        columns = {self.column(role) for role in (*self.inputs, *self.heads.values())}
+        columns = {self.column(role) for role in (*self.read_roles, *self.heads.values())}
         columns |= {"source_row"} & {*train.column_names}
         rows = self.read_rows(train.with_format(None).select_columns(sorted(columns))[:], train.features)
         self.labels_ = {}
         for head, role in self.heads.items():
-            feature = train.features[self.column(role)]
-            self.labels_[head] = sorted_classes(flatten(rows[role]), feature)
-        first, role = next(iter(self.heads.items()))
-        if len(self.labels_[first]) < 2:
-            raise DataError(
-                f"The train set must have at least 2 classes in column {self.column(role)!r}, "
-                f"got only {self.labels_[first]!r}. There is nothing to learn."
-            )
+            self.labels_[head] = self.learn_labels(head, rows[role], train.features[self.column(role)])
         self.unseen_labels_ = {head: [] for head in self.heads}
         self.n_cut_rows_ = 0
         return self
@@ -191,7 +188,7 @@ class Task(ABC):
             rows = self.read_rows(batch, dataset.features, first_row=first_row)
             first_row += len(rows[self.inputs[0]])
             for head, role in self.heads.items():
-                rows[role] = self.class_ids(head, rows[role])
+                rows[role] = self.encode_labels(head, rows[role])
             encoded = self.encode_rows(rows, tokenizer)
             encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
             if "source_row" in batch:
@@ -297,6 +294,11 @@ class Task(ABC):
         task.n_cut_rows_ = 0
         return task
 
+    @property
+    def read_roles(self) -> tuple[str, ...]:
+        """Roles of the columns that the model reads."""
+        return (*self.inputs, *(role for role in self.optional_inputs if role in (self.columns or {})))
+
     def column(self, role: str) -> str:
         """Return the name of the column that plays `role`.
 
@@ -356,7 +358,7 @@ class Task(ABC):
         DataError
             If a column is missing or there is no row.
         """
-        for role in (*self.inputs, *self.heads.values()):
+        for role in (*self.read_roles, *self.heads.values()):
             if self.column(role) not in dataset.column_names:
                 found = ", ".join(map(repr, dataset.column_names))
                 raise DataError(
@@ -393,39 +395,118 @@ class Task(ABC):
         n_rows = len(batch[self.column(self.inputs[0])])
         row_names = batch.get("source_row", range(first_row, first_row + n_rows))
         rows: dict[str, list[Any]] = {}
-        for role in self.inputs:
+        for role in self.read_roles:
             column = self.column(role)
             rows[role] = batch[column]
             check_inputs(rows[role], column=column, row_names=row_names, split=role == "tokens")
         for head, role in self.heads.items():
             column = self.column(role)
-            values, feature = batch[column], features[column]
-            if head in self.token_heads:
-                tokens = rows["tokens"]
-                rows[role] = tag_names(values, feature, column=column, row_names=row_names, tokens=tokens)
-            else:
-                pairs = zip(values, row_names, strict=True)
-                rows[role] = [class_name(value, feature, column=column, row=row) for value, row in pairs]
+            rows[role] = self.read_labels(head, batch[column], features[column], rows=rows, row_names=row_names)
         return rows
 
-    def class_ids(self, head: str, names: list[Any]) -> list[Any]:
+    def encode_texts(self, rows: Mapping[str, list[Any]], tokenizer: Any) -> Mapping[str, list[Any]]:
+        """Tokenise texts, or pairs of them, and count those that are cut.
+
+        Parameters
+        ----------
+        rows : mapping of str to list
+            ``text`` and, for pairs, ``text_pair``.
+        tokenizer : PreTrainedTokenizerFast
+            The model's tokenizer.
+
+        Returns
+        -------
+        mapping of str to list
+            What the tokenizer gives.
+        """
+        encoding: Any = tokenizer(
+            rows["text"], rows.get("text_pair"), truncation=True, max_length=self.length_limit(tokenizer)
+        )
+        self.n_cut_rows_ += sum(bool(part.overflowing) for part in encoding.encodings)
+        return {**encoding}
+
+    def read_labels(
+        self, head: str, values: Sequence[Any], feature: Any, *, rows: Mapping[str, list[Any]], row_names: Sequence[int]
+    ) -> list[Any]:
+        """Check one column of labels and name them.
+
+        Parameters
+        ----------
+        head : str
+            A key of `heads`.
+        values : sequence
+            One per row.
+        feature : datasets feature
+            The column's type.
+        rows : mapping of str to list
+            The checked inputs.
+        row_names : sequence of int
+            Row numbers that messages name.
+
+        Returns
+        -------
+        list
+            One name, or one list of names, per row.
+
+        Raises
+        ------
+        DataError
+            If a label cannot be used; the message names the row.
+        """
+        column = self.column(self.heads[head])
+        if head in self.token_heads:
+            return tag_names(values, feature, column=column, row_names=row_names, tokens=rows["tokens"])
+        pairs = zip(values, row_names, strict=True)
+        return [class_name(value, feature, column=column, row=row) for value, row in pairs]
+
+    def learn_labels(self, head: str, labels: list[Any], feature: Any) -> list[str]:
+        """Return the names of a head's classes, in the order of their ids.
+
+        Parameters
+        ----------
+        head : str
+            A key of `heads`.
+        labels : list
+            What `read_labels` returned for the train set.
+        feature : datasets feature
+            The column's type.
+
+        Returns
+        -------
+        list of str
+            Sorted names.
+
+        Raises
+        ------
+        DataError
+            If the first head has one class only.
+        """
+        names = sorted_classes(flatten(labels), feature)
+        if head == next(iter(self.heads)) and len(names) < 2:
+            raise DataError(
+                f"The train set must have at least 2 classes in column {self.column(self.heads[head])!r}, "
+                f"got only {names!r}. There is nothing to learn."
+            )
+        return names
+
+    def encode_labels(self, head: str, labels: list[Any]) -> list[Any]:
         """Return the ids of class names; names that the train set lacks get new ids below -100.
 
         Parameters
         ----------
         head : str
             A key of `heads`.
-        names : list of str or list of list of str
+        labels : list of str or list of list of str
             One name, or one list of names, per row.
 
         Returns
         -------
         list of int or list of list of int
-            The ids, shaped as `names`.
+            The ids, shaped as `labels`.
         """
         known, unseen = self.labels_[head], self.unseen_labels_[head]
         seen = {*known, *unseen}
-        unseen += [name for name in dict.fromkeys(flatten(names)) if name not in seen]
+        unseen += [name for name in dict.fromkeys(flatten(labels)) if name not in seen]
         ids = {name: position for position, name in enumerate(known)}
         ids |= {name: IGNORED_LABEL - 1 - position for position, name in enumerate(unseen)}
-        return [ids[name] if isinstance(name, str) else [ids[member] for member in name] for name in names]
+        return [ids[name] if isinstance(name, str) else [ids[member] for member in name] for name in labels]

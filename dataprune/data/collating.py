@@ -43,7 +43,7 @@ class PadCollate:
         Returns
         -------
         dict of str to Tensor
-            int64; (B, T) for columns of lists, (B,) for columns of numbers.
+            (B, T) for columns of lists, (B,) for columns of numbers; int64, and float32 for labels with a point.
         """
         batch = {}
         for column in examples[0]:
@@ -54,7 +54,9 @@ class PadCollate:
                 pad = self.pad_values.get(column, IGNORED_LABEL)
                 longest = max(map(len, values))
                 values = [[*row, *[pad] * (longest - len(row))] for row in values]
-            batch[column] = torch.tensor(values, dtype=torch.int64)  # (B,) or (B, T)
+            first = values[0][0] if isinstance(values[0], list) else values[0]
+            dtype = torch.float32 if isinstance(first, float) else torch.int64
+            batch[column] = torch.tensor(values, dtype=dtype)  # (B,) or (B, T)
         return batch
 
     def __repr__(self) -> str:

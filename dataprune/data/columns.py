@@ -5,7 +5,9 @@ Labels are texts, whole numbers, or the ids of a `datasets.ClassLabel`; each bec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from dataprune.errors import DataError
@@ -102,6 +104,40 @@ def class_name(value: object, feature: Any, *, column: str, row: int) -> str:
     raise DataError(
         f"Column {column!r} must hold texts, whole numbers or class ids, got {value!r} in row {row}. "
         "Correct or drop that row."
+    )
+
+
+def check_number(value: object, *, column: str, row: int) -> float:
+    """Return a target of regression.
+
+    Parameters
+    ----------
+    value : object
+        A finite number.
+    column : str
+        Column that the message names.
+    row : int
+        Row that the message names.
+
+    Returns
+    -------
+    float
+        The number.
+
+    Raises
+    ------
+    DataError
+        If it is something else.
+
+    Examples
+    --------
+    >>> check_number(3, column="score", row=0)
+    3.0
+    """
+    if isinstance(value, Real) and math.isfinite(value):
+        return float(value)
+    raise DataError(
+        f"Column {column!r} must hold finite numbers, got {value!r} in row {row}. Correct or drop that row."
     )
 
 
@@ -258,5 +294,10 @@ def encoded_features(columns: Mapping[str, list[Any]]) -> datasets.Features:
     """
     from datasets import Features, List, Value
 
-    types = {column: Value(NARROW.get(column, "int32")) for column in columns}
-    return Features({c: List(types[c]) if isinstance(columns[c][0], list) else types[c] for c in columns})
+    types = {}
+    for column, values in columns.items():
+        first = next((value for value in values if value != []), 0)
+        is_float = isinstance(first[0] if isinstance(first, list) else first, float)
+        kind = Value("float32" if is_float else NARROW.get(column, "int32"))
+        types[column] = List(kind) if isinstance(values[0], list) else kind
+    return Features(types)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+
+from dataprune.errors import InvalidValueError
 
 
 def classification_metrics(predicted: NDArray[np.int64], gold: NDArray[np.int64]) -> dict[str, float]:
@@ -35,6 +38,35 @@ def classification_metrics(predicted: NDArray[np.int64], gold: NDArray[np.int64]
     return {
         "accuracy": float((predicted == gold).mean()),
         "macro_f1": float(f1_score(gold, predicted, average="macro", zero_division=0)),
+    }
+
+
+def multi_label_metrics(predicted: NDArray[np.bool_], gold: NDArray[np.bool_]) -> dict[str, float]:
+    """F1 and exact matches of several labels at once.
+
+    Parameters
+    ----------
+    predicted : ndarray of bool, shape (n_examples, n_classes)
+        Predicted labels.
+    gold : ndarray of bool, shape (n_examples, n_classes)
+        True labels.
+
+    Returns
+    -------
+    dict of str to float
+        ``micro_f1``, ``macro_f1`` (over the classes) and ``exact_match``, in [0, 1].
+
+    Examples
+    --------
+    >>> multi_label_metrics(np.array([[True, False], [True, True]]), np.array([[True, False], [False, True]]))
+    {'micro_f1': 0.8, 'macro_f1': 0.833..., 'exact_match': 0.5}
+    """
+    from sklearn.metrics import f1_score
+
+    return {
+        "micro_f1": float(f1_score(gold, predicted, average="micro", zero_division=0)),
+        "macro_f1": float(f1_score(gold, predicted, average="macro", zero_division=0)),
+        "exact_match": float((predicted == gold).all(1).mean()),
     }
 
 
@@ -89,3 +121,86 @@ def split_rows(flat: NDArray[Any], lengths: NDArray[np.int64]) -> list[list[Any]
     """
     values, ends = flat.tolist(), np.cumsum(lengths).tolist()
     return [values[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def read_signals(batch: Mapping[str, Tensor], *names: str) -> list[Tensor]:
+    """Return the named signals of a batch.
+
+    Parameters
+    ----------
+    batch : mapping of str to Tensor
+        What a forward function returned.
+    *names : str
+        The signals.
+
+    Returns
+    -------
+    list of Tensor
+        The signals in the order of `names`.
+
+    Raises
+    ------
+    InvalidValueError
+        If one is missing.
+
+    Examples
+    --------
+    >>> read_signals({"logits": Tensor([[0.0, 1.0]])}, "logits")
+    [tensor([[0., 1.]])]
+    """
+    missing = [name for name in names if name not in batch]
+    if missing:
+        raise InvalidValueError(
+            f"The task's metrics need the signals {', '.join(map(repr, names))}, got only "
+            f"{', '.join(map(repr, batch))}. Return them from forward."
+        )
+    return [batch[name] for name in names]
+
+
+def to_numpy(tensor: Tensor) -> NDArray[Any]:
+    """Return `tensor` as an array in main memory.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Of any device.
+
+    Returns
+    -------
+    ndarray
+        Of the same shape and type.
+
+    Examples
+    --------
+    >>> to_numpy(Tensor([1.0]))
+    array([1.], dtype=float32)
+    """
+    return tensor.detach().cpu().numpy()
+
+
+def join(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Concatenate what was kept of each batch.
+
+    Parameters
+    ----------
+    parts : list of ndarray
+        One array per batch.
+
+    Returns
+    -------
+    ndarray
+        Their values, one after the other.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is nothing to measure.
+
+    Examples
+    --------
+    >>> join([np.array([1, 2]), np.array([3])])
+    array([1, 2, 3])
+    """
+    if not parts:
+        raise InvalidValueError("The task's metrics need at least one batch, got none. Pass a split with rows.")
+    return np.concatenate(parts)

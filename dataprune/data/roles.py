@@ -1,4 +1,4 @@
-"""Which column plays which role: text, label, tokens, intent, slots."""
+"""Which column plays which role: text, text_pair, label, labels, number, tokens, intent, slots."""
 
 from __future__ import annotations
 
@@ -14,9 +14,25 @@ COMMON_NAMES = {
     "slots": ("slots", "slot_labels", "tags", "ner_tags"),
     "intent": ("intent", "intents"),
     "label": ("label", "labels", "class", "category", "target"),
-    "text": ("text", "sentence", "utterance", "utt", "query", "question"),
+    "labels": ("labels", "label", "classes", "categories", "topics"),
+    "number": ("number", "score", "label", "labels", "target", "rating", "similarity"),
+    "text_pair": ("text_pair", "text_b", "text2", "sentence2", "question2", "hypothesis"),
+    "text": (
+        *("text", "sentence", "utterance", "utt", "query", "question"),
+        *("text_a", "text1", "sentence1", "question1", "premise"),
+    ),
 }
 """Role of a column -> the names it is recognised by, in any case."""
+
+RULES = {
+    "text": "texts",
+    "text_pair": "texts",
+    "tokens": "lists of words",
+    "slots": "lists of tags",
+    "labels": "lists of classes",
+    "number": "numbers",
+}
+"""Role -> what its column holds, where that is not one class per row."""
 
 LIST_ROLES = ("tokens", "slots")
 """Roles whose columns hold one list per row."""
@@ -109,7 +125,7 @@ def check_column(dataset: datasets.Dataset, role: str, column: str, *, place: st
             f"Name yours with columns={{{role!r}: ...}}."
         )
     if not _fits(role, dataset, column):
-        rule = {"text": "texts", "tokens": "lists of words", "slots": "lists of tags"}.get(role, "one class per row")
+        rule = RULES.get(role, "one class per row")
         raise DataError(
             f"Column {column!r} of {place} must hold {rule} ({role}), "
             f"got {dataset.data.schema.field(column).type}. Choose another with columns={{{role!r}: ...}}."
@@ -121,9 +137,13 @@ def _fits(role: str, dataset: datasets.Dataset, column: str) -> bool:
     is_text = bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
     if role in LIST_ROLES:
         return is_text or is_list(kind)
-    if role == "text":
+    if role in {"text", "text_pair"}:
         return is_text
-    return not pa.types.is_nested(kind)
+    if role == "labels":
+        return is_list(kind)
+    if role == "number":
+        return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+    return not pa.types.is_nested(kind) and not pa.types.is_floating(kind)
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -21,7 +21,7 @@ from dataprune.scheduling import ConstantScheduler
 from dataprune.scoring.base import BatchScorer, DatasetScorer
 from dataprune.scoring.dynamics import AUM, Confidence, Correctness, Forgetting, Variability
 from dataprune.scoring.embedding import embed_texts
-from dataprune.scoring.error_norm import EL2N, JointEL2N
+from dataprune.scoring.error_norm import EL2N, JointEL2N, MultiLabelEL2N, RegressionError
 from dataprune.scoring.gradient_norm import GraNd
 from dataprune.scoring.perplexity import Perplexity
 from dataprune.scoring.store import ScoreStore
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 SCORERS: dict[str, type[BatchScorer]] = {
     "el2n": EL2N,
     "joint-el2n": JointEL2N,
+    "multilabel-el2n": MultiLabelEL2N,
+    "regression-error": RegressionError,
     "loss": Loss,
     "margin": Margin,
     "entropy": Entropy,
@@ -79,6 +81,9 @@ SELECTORS: dict[str, type[Selector]] = {
 }
 """Names of selectors on the command line."""
 
+
+ERROR_NORMS = {"joint-nlu": "joint-el2n", "multi-label": "multilabel-el2n", "regression": "regression-error"}
+"""Task -> its error norm; of any other it is ``el2n``."""
 
 PRUNING = (
     *("scorer", "scorer_args", "selector", "selector_args", "scheduler", "refresh", "keep_fraction", "budget"),
@@ -157,7 +162,7 @@ def make_pruner(config: RunConfig, task: Task) -> DynamicPruner:
         return _make_recipe(config, task)
     if config.recipe_args:
         raise InvalidValueError(f"train.recipe_arg must be left out without a recipe, got {config.recipe_args!r}.")
-    default = "joint-el2n" if len(task.heads) > 1 else "el2n"
+    default = ERROR_NORMS.get(task.name, "el2n")
     scorer = default if config.scorer is None else check_choice("train", "scorer", config.scorer, SCORERS)
     return DynamicPruner(
         make_part("scorer", SCORERS, scorer, config.scorer_args),
@@ -223,8 +228,8 @@ def _make_recipe(config: RunConfig, task: Task) -> DynamicPruner:
     pruner: Any = make(**settings)
     if isinstance(pruner, StaticPruner):
         return _without_warm_up(pruner, config.seed)
-    if len(task.heads) > 1 and type(pruner.scorer) is EL2N:
-        pruner.set_params(scorer=JointEL2N(smoothing=pruner.scorer.smoothing))
+    if task.name in ERROR_NORMS and type(pruner.scorer) is EL2N:
+        pruner.set_params(scorer=SCORERS[ERROR_NORMS[task.name]](smoothing=pruner.scorer.smoothing))
     made: DynamicPruner = pruner
     return made
 
@@ -269,9 +274,8 @@ def prepare(
     """
     start = time.perf_counter()
     selector: Selector = TopK() if pruner.selector is None else pruner.selector
-    head = next(iter(task.heads))
-    known: dict[str, Any] = {"labels": encoded[f"{head}_labels" if head else "labels"][:]}
-    if "groups" in selector.needs:
+    known: dict[str, Any] = {} if task.class_column is None else {"labels": encoded[task.class_column][:]}
+    if "groups" in selector.needs and known:
         known["groups"] = known["labels"]
     texts = _texts(raw, task) if "features" in selector.needs or isinstance(pruner.scorer, DatasetScorer) else []
     if "features" in selector.needs:

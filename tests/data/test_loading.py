@@ -188,7 +188,7 @@ class TestColumns:
 
     def test_a_type_that_does_not_fit_is_not_recognised(self, tmp_path):
         rows = [{"tokens": ["a"], "labels": ["O"], "text": 5} for _ in range(20)]
-        assert load_data(write(tmp_path / "train.jsonl", rows)).columns == {"tokens": "tokens"}
+        assert load_data(write(tmp_path / "train.jsonl", rows)).columns == {"tokens": "tokens", "labels": "labels"}
 
     def test_plain_texts_in_list_columns_are_split_at_white_space(self, tmp_path):
         rows = [{"tokens": " to  boston", "slots": "O B-city ", "intent": f"{row % 2}"} for row in range(20)]

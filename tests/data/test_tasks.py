@@ -13,6 +13,9 @@ from transformers import AutoTokenizer
 from dataprune.data.tasks import TASKS, ClassificationTask, JointNLUTask, guess_task, load_task
 from dataprune.errors import DataError, InvalidTypeError, InvalidValueError, NotFittedError
 
+TOPICS = Dataset.from_dict({"text": ["war film", "dull", "film"], "labels": [["war", "film"], [], ["film"]]})
+RATINGS = Dataset.from_dict({"text": ["fine", "dull", "odd"], "number": [4.5, 1.0, 2.0]})
+
 
 def signals_of(encoded, task, tokenizer, batch_size=7):
     """What a model that is always right would return, batch by batch."""
@@ -246,7 +249,9 @@ def test_words_that_the_tokenizer_drops_are_counted(tokenizer):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_survives_json(name, joint_dataset, text_dataset, tokenizer):
-    dataset = joint_dataset if name == "joint-nlu" else text_dataset
+    datasets_of = {"joint-nlu": joint_dataset, "token-classification": joint_dataset}
+    datasets_of |= {"multi-label": TOPICS, "regression": RATINGS}
+    dataset = datasets_of.get(name, text_dataset)
     task = TASKS[name](max_length_tokens=32).fit(dataset)
     task.unseen_labels_[next(iter(task.heads))].append("new")
     copy = load_task(json.loads(json.dumps(task.to_dict())))
@@ -261,14 +266,17 @@ def test_a_task_prints_as_its_constructor_call():
 
 def test_the_task_is_guessed_from_the_columns():
     assert guess_task({"tokens": "t", "intent": "i", "slots": "s"}) == "joint-nlu"
-    assert guess_task(["text", "label"]) == "classification"
-    with pytest.raises(DataError, match=r"must have the columns tokens, intent, slots .* got 'text', 'intent'"):
+    assert guess_task(["text", "label"]) == guess_task(["text", "label", "number"]) == "classification"
+    assert guess_task(["tokens", "slots"]) == "token-classification"
+    assert guess_task(["text", "labels"]) == "multi-label"
+    assert guess_task(["text_pair", "text", "number"]) == "regression"
+    with pytest.raises(DataError, match=r"one of these tasks: tokens, intent, slots .* got 'text', 'intent'"):
         guess_task(["text", "intent"])
 
 
 def test_an_unknown_task_name_is_refused_with_the_choices():
-    with pytest.raises(InvalidValueError, match="must be one of 'classification', 'joint-nlu', got 'regression'"):
-        load_task({"name": "regression"})
+    with pytest.raises(InvalidValueError, match=r"must be one of 'joint-nlu', 'classification', .* got 'translation'"):
+        load_task({"name": "translation"})
 
 
 @pytest.mark.parametrize(

@@ -27,18 +27,17 @@ class PruningLoader:
     `DistributedSampler`, which pads every epoch to the length of the first.
     """
 
-    def __init__(
-        self, full_loader: DataLoader[Any], known: Mapping[str, Any], *, on_epoch: Callable[[int], None]
-    ) -> None:
+    on_epoch: Callable[[int], None]
+
+    def __init__(self, full_loader: DataLoader[Any], known: Mapping[str, Any]) -> None:
         self.full_loader = full_loader
         self.known = known
-        self.on_epoch = on_epoch
         self.attached: DataLoader[Any] | None = None
         self.n_batches = 0
 
-    def take(self, attached: DataLoader[Any]) -> None:
+    def take(self, attached: DataLoader[Any], on_epoch: Callable[[int], None]) -> None:
         """Hand out the batches of `attached` from now on; no epoch has begun, so that it has its full length."""
-        self.attached, self.n_batches = attached, len(attached)
+        self.attached, self.n_batches, self.on_epoch = attached, len(attached), on_epoch
 
     def __iter__(self) -> Iterator[Indexed]:
         # A generator: Lightning makes it early, and nothing is fetched before the epoch's examples are chosen.

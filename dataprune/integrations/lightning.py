@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ class PruningCallback(Callback):
         """
         if not isinstance(loader, DataLoader):
             raise InvalidTypeError(f"PruningCallback.attach() needs a torch DataLoader, got {type(loader).__name__}.")
-        self._loader = PruningLoader(loader, known, on_epoch=self._start_epoch)
+        self._loader = PruningLoader(loader, known)
         if self._trainer is not None:
             self._begin(self._trainer, self._loader)
         return self._loader
@@ -132,7 +133,8 @@ class PruningCallback(Callback):
         given = {"model": trainer.lightning_module, **loader.known}
         given["forward"] = forward_in_precision(trainer, given.get("forward"))
         n_epochs, n_accumulation = count_epochs(trainer), trainer.accumulate_grad_batches
-        loader.take(self.pruner.attach(loader.full_loader, n_epochs=n_epochs, n_accumulation=n_accumulation, **given))
+        attached = self.pruner.attach(loader.full_loader, n_epochs=n_epochs, n_accumulation=n_accumulation, **given)
+        loader.take(attached, on_epoch=partial(self._start_epoch, trainer, loader))
         self._restore()
 
     @override
@@ -146,10 +148,8 @@ class PruningCallback(Callback):
 
     # ------------------------------------------------------------------ during the run
 
-    def _start_epoch(self, epoch: int) -> None:
-        pruner, trainer, loader = self.pruner, self._trainer, self._loader
-        assert trainer is not None  # noqa: S101 - for the type checker: Lightning announces epochs of a run
-        assert loader is not None  # noqa: S101
+    def _start_epoch(self, trainer: Trainer, loader: PruningLoader, epoch: int) -> None:
+        pruner = self.pruner
         if epoch > 0 and pruner.epoch_ < 0:
             raise StateError(
                 f"The run begins at epoch {epoch}, but no pruner's state of epoch {epoch - 1} was loaded. Resume from "

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -50,6 +50,7 @@ class Classifier(LightningModule):
         losses = F.cross_entropy(logits.float(), y, reduction="none")
         weights = self.pruner.weights(index, logits=logits, labels=y)
         loss = (losses * weights).mean()
+        self.log("train_loss", loss, on_step=True, on_epoch=True)
         if not self.automatic_optimization:
             optimizer = self.optimizers()
             optimizer.zero_grad()
@@ -76,6 +77,25 @@ class IndexAsLoss(Classifier):
         _, (x, _) = batch
         losses = x[:, 4] + 0.0 * self(x).sum(1)
         return {"loss": losses.mean(), "losses": losses}
+
+
+class Estimating(Classifier):
+    """Asks for the updates before the run, which makes Lightning load the data early."""
+
+    def configure_optimizers(self):
+        self.estimated = self.trainer.estimated_stepping_batches
+        return super().configure_optimizers()
+
+
+class Data(LightningDataModule):
+    """Attaches its loader when Lightning asks for it."""
+
+    def __init__(self, pruning):
+        super().__init__()
+        self.pruning = pruning
+
+    def train_dataloader(self):
+        return self.pruning.attach(make_loader())
 
 
 def make_loader(data=None, **changes):

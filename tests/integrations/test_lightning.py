@@ -8,7 +8,6 @@ import lightning_parts as small
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
@@ -142,20 +141,14 @@ def test_the_progress_bar_and_validation_follow_the_length_of_each_epoch():
 
 def test_validation_by_parts_of_an_epoch_follows_its_length():
     bar = Lengths()
-    small.run(callbacks=[bar], enable_progress_bar=True, val=DataLoader(small.points(9), 9), val_check_interval=0.5)
+    val = DataLoader(small.points(9), 9)
+    _, _, pruner = small.run(callbacks=[bar], enable_progress_bar=True, val=val, val_check_interval=0.5)
     assert bar.validated == [(0, 5), (0, 10), *((epoch, batch) for epoch in (1, 2, 3) for batch in (2, 4))]
-
-
-class Estimating(small.Classifier):
-    """Asks for the updates before the run, which makes Lightning load the data early."""
-
-    def configure_optimizers(self):
-        self.estimated = self.trainer.estimated_stepping_batches
-        return super().configure_optimizers()
+    assert all(record.metrics.keys() == {"accuracy"} for record in pruner.history_)
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
-@pytest.mark.parametrize("kind", [small.Classifier, Estimating])
+@pytest.mark.parametrize("kind", [small.Classifier, small.Estimating])
 def test_a_run_that_starts_pruned_gets_its_full_last_epoch(kind, n_workers):
     pruner, bar = small.make_pruner(scorer=None, selector=RandomK(), scheduler=WHOLE), Lengths()
     trainer, module, _ = small.run(
@@ -172,24 +165,15 @@ def test_a_run_that_starts_pruned_gets_its_full_last_epoch(kind, n_workers):
     assert [epoch for epoch, _ in bar.validated] == [0, 1, 2]
     assert trainer.global_step == pruner.plan_.n_updates == 1 + 1 + 4
     assert pruner.n_epochs_trained_.min() >= 1
-    if kind is Estimating:
+    if kind is small.Estimating:
         assert module.estimated == 3 * 4  # all epochs for full ones
-
-
-class Data(LightningDataModule):
-    def __init__(self, pruning):
-        super().__init__()
-        self.pruning = pruning
-
-    def train_dataloader(self):
-        return self.pruning.attach(small.make_loader())
 
 
 def test_a_data_module_may_attach_its_loader():
     pruner, other = small.make_pruner(), small.make_pruner()
     pruning = PruningCallback(pruner)
-    module = Estimating(pruner)  # the plan is there once the data is loaded
-    small.make_trainer(pruning).fit(module, datamodule=Data(pruning))
+    module = small.Estimating(pruner)  # the plan is there once the data is loaded
+    small.make_trainer(pruning).fit(module, datamodule=small.Data(pruning))
     _, plain, _ = small.run(other)
     assert torch.equal(weights_of(module), weights_of(plain))
 
@@ -240,6 +224,16 @@ def test_validate_and_test_leave_the_pruner_alone():
     before = pruner.state_dict()
     trainer.validate(module, val, verbose=False)
     assert pruner.state_dict()["history"] == before["history"]
+
+
+def test_the_same_callback_and_loader_make_the_same_run_again():
+    pruning = PruningCallback(small.make_pruner())
+    attached, ends = pruning.attach(small.make_loader()), []
+    for _ in range(2):
+        module = small.Classifier(pruning.pruner)
+        small.make_trainer(pruning).fit(module, attached)
+        ends.append(weights_of(module))
+    assert torch.equal(*ends)
 
 
 def test_a_callback_can_be_copied_and_pickled():

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from dataprune import CyclicScheduler, SoftPrune
 from dataprune.errors import StateError
+from dataprune.integrations.lightning import PruningCallback
 
 pytestmark = [
     small.NO_VALIDATION,
@@ -96,6 +97,15 @@ def test_a_run_with_workers_is_resumed_in_mid_epoch(tmp_path, persistent):
     whole = run(tmp_path, when={"every_n_train_steps": 6}, loader=loader)
     for update in (6, 12):
         assert_same_run(run(resume=checkpoints_in(tmp_path)[update], loader=loader), whole)
+
+
+def test_a_run_of_a_data_module_is_resumed_in_mid_epoch(tmp_path):
+    whole = run(tmp_path, when={"every_n_train_steps": 12})
+    pruner = small.make_pruner()
+    pruning = PruningCallback(pruner)
+    module, trainer = small.Estimating(pruner, weighted=True), small.make_trainer(pruning)
+    trainer.fit(module, datamodule=small.Data(pruning), ckpt_path=checkpoints_in(tmp_path)[12])
+    assert_same_run((trainer, module, pruner), whole)
 
 
 def test_passes_over_the_data_are_resumed(tmp_path):

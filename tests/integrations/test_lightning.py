@@ -113,17 +113,21 @@ def test_manual_optimization_trains_alike():
 
 
 class Lengths(ProgressBar):
-    """What a progress bar would show, and when validation ran."""
+    """What a progress bar would show, when validation ran, and which batches Lightning took for the last."""
 
     def __init__(self):
         super().__init__()
-        self.totals, self.validated = [], []
+        self.totals, self.validated, self.lasts = [], [], []
 
     def disable(self):
         pass
 
     def on_train_epoch_start(self, trainer, pl_module):
         self.totals.append(self.total_train_batches)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:  # ModelCheckpoint goes by it
+            self.lasts.append((trainer.current_epoch, batch_idx + 1))
 
     def on_validation_end(self, trainer, pl_module):
         if not trainer.sanity_checking:
@@ -162,7 +166,7 @@ def test_a_run_that_starts_pruned_gets_its_full_last_epoch(kind, n_workers):
         accumulate_grad_batches=3,
     )
     assert bar.totals == [len(module.visited[epoch]) for epoch in range(3)] == [2, 2, 10]
-    assert [epoch for epoch, _ in bar.validated] == [0, 1, 2]
+    assert bar.validated == bar.lasts == [(0, 2), (1, 2), (2, 10)]
     assert trainer.global_step == pruner.plan_.n_updates == 1 + 1 + 4
     assert pruner.n_epochs_trained_.min() >= 1
     if kind is small.Estimating:

@@ -41,13 +41,13 @@ class PruningLoader:
 
     def __iter__(self) -> Iterator[Indexed]:
         # A generator: Lightning makes it early, and nothing is fetched before the epoch's examples are chosen.
-        yield from self._attached()
+        yield from self._in_fit()
 
     def __len__(self) -> int:
-        self._attached()
+        self._in_fit()
         return self.n_batches
 
-    def _attached(self) -> DataLoader[Any]:
+    def _in_fit(self) -> DataLoader[Any]:
         if self.attached is None:
             raise NotFittedError(
                 "The loader from PruningCallback.attach() works inside of Trainer.fit alone. Pass it there, with the "

@@ -10,7 +10,10 @@ import pytest
 import dataprune
 
 ROOT = Path(dataprune.__file__).parents[1]
-HEAVY = ("transformers", "datasets", "accelerate", "sklearn", "typer", "pandas", "matplotlib", "rich", "safetensors")
+HEAVY = (
+    *("transformers", "datasets", "accelerate", "lightning", "sklearn"),
+    *("typer", "pandas", "matplotlib", "rich", "safetensors"),
+)
 
 
 def run(code):

@@ -1,4 +1,4 @@
-"""The same pruner inside the training code of others: `dataprune.integrations.huggingface` for transformers' Trainer.
+"""The same pruner inside the training code of others: transformers' Trainer, Accelerate and Lightning.
 
 Nothing is imported here: each module needs its own library, which loads only when the module is imported.
 """

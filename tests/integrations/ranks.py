@@ -145,6 +145,26 @@ def accelerated(n_ranks, folder, *, n_accumulation=1, n=N):
     return {**report(pruner, visited, model), "steps": n_steps}
 
 
+def lightning(n_ranks, folder, *, resume_after=None, n=N, refresh="observed"):
+    import lightning_parts as small
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    ranks = {"devices": n_ranks, "strategy": "ddp" if n_ranks > 1 else "auto", "max_epochs": N_EPOCHS}
+
+    def run(**settings):
+        pruner = DynamicPruner(EL2N(), TopK(), SCHEDULE, refresh=refresh)
+        loader = small.make_loader(small.points(n), batch_size=GLOBAL_BATCH // n_ranks)
+        return small.run(pruner, module=small.Classifier(pruner), loader=loader, **ranks, **settings)
+
+    if resume_after is None:
+        run_, module, pruner = run()
+    else:
+        run(callbacks=[ModelCheckpoint(folder, "at", every_n_train_steps=resume_after)], enable_checkpointing=True)
+        run_, module, pruner = run(resume=folder / "at.ckpt")
+    visited = [[row for batch in batches for row in batch] for batches in module.visited.values()]
+    return {**report(pruner, visited, module), "steps": run_.global_step}
+
+
 def refused(n_ranks, folder):
     """What several processes cannot do is refused on each of them."""
     sentences = []
@@ -178,6 +198,10 @@ MODES = {
     "trainer": trainer,
     "accelerate": accelerated,
     "accelerate-odd": lambda n, folder: accelerated(n, folder, n_accumulation=2, n=ODD),
+    "lightning": lightning,
+    "lightning-full": lambda n, folder: lightning(n, folder, refresh="full"),
+    "lightning-odd": lambda n, folder: lightning(n, folder, n=ODD),
+    "lightning-resumed": lambda n, folder: lightning(n, folder, resume_after=9),
     "refused": refused,
 }
 

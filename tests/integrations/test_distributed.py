@@ -39,7 +39,10 @@ def run_ranks(modes, folder, n_ranks):
     }
 
 
-MODES = ["plain", "full", "share", "weighted", "resumed", "odd", "trainer", "accelerate", "accelerate-odd"]
+MODES = [
+    *("plain", "full", "share", "weighted", "resumed", "odd"),
+    *("trainer", "accelerate", "accelerate-odd", "lightning", "lightning-full", "lightning-odd"),
+]
 EVEN = [mode for mode in MODES if "odd" not in mode]
 
 
@@ -50,7 +53,7 @@ def one(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    return run_ranks([*MODES, "refused"], tmp_path_factory.mktemp("two"), 2)
+    return run_ranks([*MODES, "lightning-resumed", "refused"], tmp_path_factory.mktemp("two"), 2)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -69,7 +72,7 @@ def test_each_example_is_trained_once_per_epoch_up_to_the_padding(mode, two):
         if mode == "accelerate-odd":  # it fills the last batches of all ranks
             assert padding == -n_kept % 8
         else:
-            assert padding == (n_kept % 2 if mode == "odd" else 0)
+            assert padding == (n_kept % 2 if mode.endswith("odd") else 0)
 
 
 @pytest.mark.parametrize("mode", EVEN)
@@ -106,6 +109,23 @@ def test_accelerate_makes_the_planned_steps(mode, one, two):
     for ranks in (one, two):
         for rank in ranks[mode]:
             assert rank["steps"] == sum(rank["updates"]) == sum(rank["planned"])
+
+
+@pytest.mark.parametrize("mode", ["lightning", "lightning-odd"])
+def test_lightning_makes_the_planned_steps(mode, one, two):
+    for ranks in (one, two):
+        for rank in ranks[mode]:
+            assert rank["steps"] == sum(rank["updates"]) == sum(rank["planned"])
+
+
+def test_lightning_resumes_in_mid_epoch_as_if_nothing_had_happened(two):
+    for resumed, whole in zip(two["lightning-resumed"], two["lightning"], strict=True):
+        batches = [row for rows in whole["visited"] for row in rows]
+        assert [row for rows in resumed["visited"] for row in rows] == batches[
+            9 * 4 :
+        ]  # 9 updates of 4 examples a rank
+        for key in ("scores", "weights", "updates", "trained"):
+            assert resumed[key] == whole[key], key
 
 
 def test_what_several_processes_cannot_do_is_refused(two):

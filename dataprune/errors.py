@@ -48,6 +48,10 @@ class OutputError(DataPruneError, OSError):
     """A file or folder that could not be written: a full disk, no permission."""
 
 
+class MissingPackageError(DataPruneError, ImportError):
+    """An optional package is not installed; the message holds the pip command."""
+
+
 class TrainingInterrupted(DataPruneError, KeyboardInterrupt):  # noqa: N818 - an interruption, as KeyboardInterrupt
     """Training was stopped by the user; the message says how to resume."""
 

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
 
 from dataprune import Cartography, ConstantScheduler, DynamicPruner, TopK
+from dataprune.reporting import plot_cartography
 
 images, digits = load_digits(return_X_y=True)
 x, y = torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(digits)
@@ -27,25 +28,13 @@ table["mislabelled"] = False
 table.loc[wrong.numpy(), "mislabelled"] = True
 print(table.groupby("mislabelled")[["confidence", "variability", "correctness", "aum"]].mean().round(2))
 
-figure = Figure(figsize=(7, 5), layout="constrained")  # needs no screen
-axes = figure.subplots()
-for mislabelled, marker in ((False, "o"), (True, "X")):
-    part = table[table["mislabelled"] == mislabelled]
-    points = axes.scatter(
-        part["variability"],
-        part["confidence"],
-        c=part["correctness"],
-        marker=marker,
-        s=18,
-        vmin=0,
-        vmax=1,
-        cmap="coolwarm_r",
-        label="mislabelled on purpose" if mislabelled else "as given",
-    )
-figure.colorbar(points, label="correctness")
-for name, (left, height) in {"easy": (0.02, 0.97), "ambiguous": (0.8, 0.5), "hard": (0.2, 0.05)}.items():
-    axes.text(left, height, name, transform=axes.transAxes, va="center", weight="bold")
-axes.set(xlabel="variability", ylabel="confidence", title="Data map of the digits")
-axes.legend(loc="lower right")
-figure.savefig("cartography_map.png", dpi=120)
+axes = Figure(figsize=(7, 5), layout="constrained").subplots()  # needs no screen
+plot_cartography(table["variability"], table["confidence"], correctness=table["correctness"], ax=axes)
+mislabelled = table[table["mislabelled"]]
+axes.scatter(
+    mislabelled["variability"], mislabelled["confidence"], s=40, c="none", edgecolors="black", label="mislabelled"
+)
+axes.set_title("Data map of the digits")
+axes.legend(loc="center right")
+axes.figure.savefig("cartography_map.png", dpi=120)
 print("The map is in cartography_map.png; the least confident digits:", table["confidence"].nsmallest(5).index.tolist())

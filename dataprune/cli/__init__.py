@@ -16,6 +16,7 @@ from dataprune.cli.demo import demo
 from dataprune.cli.errors import OneSentenceGroup
 from dataprune.cli.methods import methods
 from dataprune.cli.plan import plan
+from dataprune.cli.report import report
 from dataprune.cli.score import score
 from dataprune.cli.select import select
 from dataprune.cli.train import train
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, train, compare, score, select, plan, methods):
+for command in (demo, train, compare, report, score, select, plan, methods):
     app.command()(command)
 
 

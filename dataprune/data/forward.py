@@ -30,6 +30,7 @@ __all__ = [
     "check_not_encoder_decoder",
     "cross_entropy_per_example",
     "default_forward",
+    "emulates_bf16",
     "is_causal",
     "model_device",
     "signals_from_model",
@@ -340,3 +341,27 @@ def with_precision(forward: Forward, mixed_precision: str) -> Forward:
             return forward(model, batch)
 
     return autocast_forward
+
+
+def emulates_bf16(device: torch.device) -> bool:
+    """Tell whether bfloat16 has no instructions of its own on a device, so that it is slower than float32.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the model is.
+
+    Returns
+    -------
+    bool
+        True for an x86 CPU without AVX512-BF16 and AMX; False for all others, and where torch cannot tell.
+
+    Examples
+    --------
+    >>> emulates_bf16(torch.device("cuda"))
+    False
+    """
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    found = torch.cpu.get_capabilities()
+    return found.get("architecture") == "x86_64" and not (found.get("avx512_bf16") or found.get("amx_bf16"))

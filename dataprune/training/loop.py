@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from dataprune.data.forward import Forward, default_forward, with_precision
+from dataprune.data.forward import Forward, default_forward, emulates_bf16, with_precision
 from dataprune.data.indexed import Indexed, IndexedDataset
 from dataprune.errors import InvalidTypeError, InvalidValueError, TrainingInterrupted, check_choice, check_positive
 from dataprune.scoring.score_log import ScoreLog
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from dataprune.training.pruner import DynamicPruner
 
 OWNER = "DynamicPruner.fit()"
+
+logger = logging.getLogger("dataprune")
 
 LR_SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda progress: 1.0 - progress,
@@ -74,6 +77,8 @@ def train(
     forward = with_precision(default_forward if forward is None else forward, mixed_precision)
     accelerator = _accelerator()
     model = model.to(accelerator.device)  # not prepared: Accelerate would patch the precision of earlier runs into it
+    if mixed_precision == "bf16" and emulates_bf16(accelerator.device):
+        logger.warning("This CPU has no bfloat16 instructions: mixed_precision='bf16' is slower here than 'no'.")
     if optimizer is None:
         check_positive(OWNER, "learning_rate", learning_rate)
         optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, fused=True)

@@ -855,7 +855,8 @@ class DynamicPruner(BaseEstimator):
         max_grad_norm : float or None, default=1.0
             Gradients are clipped to this norm; None leaves them.
         mixed_precision : {"no", "bf16"}, default="no"
-            Precision of training, scoring and evaluation.
+            Precision of training, scoring and evaluation. On a CPU without bfloat16 instructions ``bf16`` is the slower
+            one, and a warning is logged.
         collate_fn : callable, optional
             Makes a batch of a list of examples; by default torch's.
         n_workers : int, default=0

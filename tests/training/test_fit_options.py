@@ -95,6 +95,23 @@ def test_bf16_trains_float32_weights_and_scores_in_float32():
     assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
 
 
+@pytest.mark.parametrize(
+    ("found", "is_told"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": True}, False),
+        ({"architecture": "aarch64"}, False),
+    ],
+)
+def test_bf16_on_a_cpu_that_only_emulates_it_is_told(found, is_told, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    for precision in ("no", "bf16"):
+        pruner().fit(points(), model=classifier(), n_epochs=1, batch_size=30, mixed_precision=precision)
+    told = "This CPU has no bfloat16 instructions: mixed_precision='bf16' is slower here than 'no'."
+    assert [record.getMessage() for record in caplog.records] == [told] * is_told
+
+
 @pytest.mark.parametrize("group_by_length", [True, False])
 def test_batches_are_grouped_by_length_where_lengths_are_known(group_by_length):
     lengths = np.random.default_rng(0).integers(1, 50, size=60)

@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from hypothesis import settings
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+settings.register_profile(
+    "dataprune", deadline=None
+)  # how long an example takes says more of the machine than of the code
+settings.load_profile("dataprune")
 torch.set_num_threads(1)  # spinning threads of neighbours on the same cores slow torch down many times
 
 CITIES = ["boston", "dallas", "denver", "new york", "san francisco"]

@@ -12,6 +12,7 @@ import datasets
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_utils import TrainOutput, seed_worker
@@ -368,6 +369,33 @@ class PruningTrainer(Trainer):
             state = TrainerState.load_from_json(str(self._checkpoint / TRAINER_STATE_FILE))
             self._epoch_offset = first_epoch - state.global_step // n_updates_per_epoch
         return n_epochs, n_updates_per_epoch, n_examples, sum(plan.n_kept), batch_size, n_batches, plan.n_updates
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Make the learning-rate schedule; where the plan is only a bound, it follows the share of the epochs.
+
+        Parameters
+        ----------
+        num_training_steps : int
+            Updates planned.
+        optimizer : torch.optim.Optimizer, optional
+            As for Trainer.
+
+        Returns
+        -------
+        LRScheduler
+            Trainer's own.
+        """
+        schedule = super().create_scheduler(num_training_steps, optimizer)
+        pruner = self.pruner
+        # What is no LambdaLR follows metrics, not a number of updates.
+        if self._created_lr_scheduler and isinstance(schedule, LambdaLR) and not pruner.plan_.exact:
+            schedule.lr_lambdas = [
+                lambda _, factor=factor: factor(pruner.progress() * num_training_steps)  # type: ignore[misc]
+                for factor in schedule.lr_lambdas
+            ]
+        return schedule
 
     def _run_epoch(self, **values: Any) -> None:  # type: ignore[override]  # Trainer passes all by name
         """Run an epoch as long as it is: Trainer takes all for full ones, and ends updates by that length."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import shutil
 import subprocess
@@ -134,9 +135,17 @@ def methods_to_compare(config: RunConfig, recipes: Sequence[str] = ()) -> dict[s
         "scorer_args": {},
         "selector_args": {},
         "budget": {},
+        "initial_keep_fraction": RunConfig.initial_keep_fraction,
+        "n_levels": RunConfig.n_levels,
     }
     whole = replace(config, **bare, selector=RunConfig.selector, keep_fraction=1.0, scores=None, refresh="observed")
     laid_out, _ = plan(config)
+    if not laid_out.exact:
+        name = "budget" if config.budget else "recipe"
+        raise InvalidValueError(
+            f"compare.{name} must tell the updates before the start, for the baselines make as many, got "
+            f"{getattr(config, name)!r}. Compare a keep_fraction or a budget of n_updates; name recipes with --recipe."
+        )
     n_updates_full = laid_out.n_updates_full / config.n_epochs
     n_fewer = min(config.n_epochs, max(1, round(laid_out.n_updates / n_updates_full)))
     n_warmup_epochs = next(
@@ -331,7 +340,9 @@ def conclude(rows: Sequence[Row]) -> str:
     lost, half = paired_interval(best.differences)
     against_full = f"{100 * lost:+.2f} ± {100 * half:.2f} points against full data in {of_time}"
     lead, lead_half = paired_interval([a - b for a, b in zip(best.values, rival.values, strict=True)])
-    against_rival = f"{100 * lead:+.2f} ± {100 * lead_half:.2f} against {rival.method!r}, which makes as many updates"
+    as_many = math.isclose(best.n_updates, rival.n_updates, rel_tol=0.1)  # recipes have schedules of their own
+    updates = "as many updates" if as_many else f"{rival.n_updates:,.0f} updates where this makes {best.n_updates:,.0f}"
+    against_rival = f"{100 * lead:+.2f} ± {100 * lead_half:.2f} against {rival.method!r}, which makes {updates}"
     if lost + half < 0:
         return f"Pruning costs accuracy here: {best.method}, {against_full}."
     if best.time >= 1:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dataprune")
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
-RUN_FILE, CHECKPOINTS, RUN = "run.toml", "checkpoints", "run.json"
+RUN_FILE, MODEL, CHECKPOINTS, RUN = "run.toml", "model", "checkpoints", "run.json"
 
 
 def check_config(config: RunConfig) -> None:
@@ -273,6 +273,12 @@ def _claim(output_dir: Path, config: RunConfig, *, resume: bool) -> None:
             )
         if has_checkpoint:
             check_same_settings(output_dir, config)
+    else:
+        for name in (MODEL, CHECKPOINTS):  # what a run replaces or removes there: never what is the user's
+            if (output_dir / name).exists():
+                raise StateError(
+                    f"The folder {output_dir} holds {name}/, which no run made. Choose another --output-dir."
+                )
     with naming_what_failed(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
     write_run_file(output_dir / RUN_FILE, config)
@@ -331,13 +337,13 @@ def _write_results(
 
     # The model's folder is written whole beside its place: half a model would load without a word.
     part = output_dir / ".model.part"
-    with naming_what_failed(output_dir / "model"), no_progress_bars():
+    with naming_what_failed(output_dir / MODEL), no_progress_bars():
         shutil.rmtree(part, ignore_errors=True)
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
         write_json(part / "task.json", task.to_dict())
-        shutil.rmtree(output_dir / "model", ignore_errors=True)
-        part.rename(output_dir / "model")
+        shutil.rmtree(output_dir / MODEL, ignore_errors=True)
+        part.rename(output_dir / MODEL)
     write_atomically(output_dir / "history.csv", lambda path: pruner.history_.to_pandas().to_csv(path, index=False))
     scores = np.full(pruner.n_examples_, np.nan, np.float32)
     if pruner.scorer_ is not None:

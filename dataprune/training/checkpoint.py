@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dataprune.training.pruner import DynamicPruner
 
 MODEL, OPTIMIZER, LOOP, PRUNER = "model.safetensors", "optimizer.safetensors", "loop.json", "pruner.safetensors"
+CHECKPOINT = "checkpoint-[0-9][0-9][0-9][0-9]-*"
+"""Pattern of ours: the folder may hold those of transformers' Trainer, ``checkpoint-500``."""
 
 
 class Checkpoints:
@@ -79,7 +81,7 @@ class Checkpoints:
                 _write_torch(best_file, self.best.weights)
                 self._best_epoch_on_disk = self.best.epoch
         self.pruner.save(path / PRUNER)
-        for old in self.folder.glob("checkpoint-*"):
+        for old in self.folder.glob(CHECKPOINT):
             if old != path:
                 shutil.rmtree(old)
         left_half_written = self.folder.glob(".best-*.part")
@@ -90,7 +92,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Delete what an earlier run left in the folder: a later resume must not take it for this run's."""
-        for old in self.folder.glob("checkpoint-*"):
+        for old in self.folder.glob(CHECKPOINT):
             shutil.rmtree(old)
 
     def newest(self) -> Path | None:
@@ -101,7 +103,7 @@ class Checkpoints:
         Path or None
             Its folder.
         """
-        whole = [path for path in self.folder.glob("checkpoint-*") if (path / PRUNER).exists()]
+        whole = [path for path in self.folder.glob(CHECKPOINT) if (path / PRUNER).exists()]
         return max(whole, key=lambda path: path.name, default=None)
 
     def load_newest(self) -> None:

@@ -10,6 +10,7 @@ from cli_parts import read_history, run_cli, write_joint
 from dataprune.errors import InvalidValueError
 from dataprune.runs.compare import FEWER, FULL, PRUNED, RANDOM, Row, conclude, methods_to_compare, paired_interval
 from dataprune.runs.config import RunConfig
+from dataprune.runs.run import check_config
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +80,31 @@ def test_recipes_get_the_share_where_they_take_one(tmp_path):
         methods_to_compare(config, ["odd"])
 
 
-def row(method, values, time=0.5):
+def test_the_baselines_of_a_ramp_have_no_ramp(tmp_path):
+    config = RunConfig(
+        data=str(write_joint(tmp_path / "data", 60)),
+        model="",
+        output_dir="",
+        n_epochs=4,
+        scheduler="step",
+        initial_keep_fraction=0.9,
+        n_levels=2,
+    )
+    for method in methods_to_compare(config, ["data_diet"]).values():
+        check_config(method)
+
+
+@pytest.mark.parametrize("settings", [{"budget": {"token_fraction": 0.5}}, {"recipe": "infobatch"}])
+def test_a_run_of_unknown_updates_has_no_baselines_of_as_many(tmp_path, settings):
+    config = RunConfig(data=str(write_joint(tmp_path / "data", 60)), model="", output_dir="", **settings)
+    with pytest.raises(InvalidValueError, match=r"compare\.\w+ must tell the updates before the start"):
+        methods_to_compare(config)
+
+
+def row(method, values, time=0.5, n_updates=10):
     full = [0.9, 0.91, 0.92]
     differences = [a - b for a, b in zip(values, full, strict=False)]
-    return Row(method, values, differences, time, {}, 10, 10, 0)
+    return Row(method, values, differences, time, {}, n_updates, 10, 0)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +120,13 @@ def row(method, values, time=0.5):
 def test_the_verdict_says_what_the_figures_say(pruned, fewer, time, verdict):
     rows = [row(FULL, [0.9, 0.91, 0.92]), row(FEWER, fewer), row(RANDOM, [0.5, 0.5, 0.5]), row(PRUNED, pruned, time)]
     assert conclude(rows).startswith(verdict)
+
+
+def test_the_verdict_does_not_call_updates_alike_that_are_not():
+    rows = [row(FULL, [0.9, 0.91, 0.92]), row(FEWER, [0.8, 0.8, 0.8]), row(RANDOM, [0.5, 0.5, 0.5])]
+    assert "which makes as many updates" in conclude([*rows, row(PRUNED, [0.91, 0.92, 0.93])])
+    verdict = conclude([*rows, row("infobatch", [0.91, 0.92, 0.93], n_updates=17)])
+    assert "'fewer epochs', which makes 10 updates where this makes 17" in verdict
 
 
 def test_the_interval_is_students():

@@ -157,6 +157,17 @@ def test_a_budget_takes_the_place_of_a_share(tmp_path, tiny_encoder_dir, budget,
         assert all(int(row["tokens"]) <= 0.5 * int(rows[0]["tokens"]) for row in rows[1:])
 
 
+@pytest.mark.parametrize("name", ["model", "checkpoints"])
+def test_a_folder_of_the_users_own_is_never_replaced(tmp_path, tiny_encoder_dir, name):
+    mine = tmp_path / name / "checkpoint-1" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    refused = run_cli(*train_words(write_joint(tmp_path / "data", 30), tiny_encoder_dir, tmp_path))
+    assert refused.exit_code == 1
+    assert f"holds {name}/, which no run made" in refused.stderr
+    assert mine.read_text() == "mine"
+
+
 def test_a_run_starts_from_the_scores_of_another(tmp_path, tiny_encoder_dir):
     data = write_joint(tmp_path / "data")
     assert run_cli(*train_words(data, tiny_encoder_dir, tmp_path / "first")).exit_code == 0

@@ -12,7 +12,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from dataprune import CyclicScheduler, Loss, RandomK, TopK
+from dataprune import CyclicScheduler, Loss, RandomK, SoftPrune, SoftPruneScheduler, TopK
 from dataprune.data.forward import signals_from_outputs
 from dataprune.errors import InvalidValueError
 from dataprune.integrations.huggingface import PruningTrainer
@@ -33,6 +33,7 @@ class Watch(TrainerCallback):
     def __init__(self):
         self.n_updates = 0
         self.gradients = []
+        self.rates = []
 
     def on_epoch_begin(self, args, state, control, model, **_):
         assert all(p.grad is None or not p.grad.any() for p in model.parameters())
@@ -44,6 +45,9 @@ class Watch(TrainerCallback):
 
     def on_optimizer_step(self, args, state, control, **_):
         self.n_updates += 1
+
+    def on_step_end(self, args, state, control, lr_scheduler, **_):
+        self.rates.append(lr_scheduler.get_last_lr()[0])
 
 
 def loss_is_the_index(outputs, batch):
@@ -84,6 +88,20 @@ def test_updates_planned_are_updates_done_and_the_learning_rate_ends_at_zero(tmp
     assert [record.n_asked for record in pruner.history_] == [37, 19, 19, 19]
     whole = {1: 19, 3: 21, 4: 29}[n_accumulation]  # the fewest whose batches of 4 fill whole updates
     assert [record.n_kept for record in pruner.history_] == [37, whole, whole, whole]
+
+
+@pytest.mark.parametrize("n_accumulation", [1, 3])
+def test_the_learning_rate_ends_at_zero_where_the_plan_is_only_a_bound(tmp_path, n_accumulation):
+    pruner = small.make_pruner(scorer=Loss(), selector=SoftPrune(), scheduler=SoftPruneScheduler())
+    watch = Watch()
+    trainer = small.make_trainer(tmp_path, pruner=pruner, callbacks=[watch], gradient_accumulation_steps=n_accumulation)
+    trainer.train()
+    rates = watch.rates
+    assert trainer.state.global_step < pruner.plan_.n_updates
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == 0.0
+    n_first = pruner.history_[0].n_updates
+    assert rates[n_first - 1] == pytest.approx(0.75e-2)  # a quarter of the epochs
 
 
 def test_a_run_that_starts_pruned_gets_its_full_last_epoch(tmp_path):

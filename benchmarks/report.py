@@ -16,15 +16,14 @@ Cells = Mapping[tuple[str, int], Mapping[str, Any]]
 
 def with_tables(page: str, lines: Sequence[Mapping[str, Any]], suites: Mapping[str, Iterable[str]]) -> str:
     """Return a Markdown page with fresh tables between its two marks."""
-    before, rest = page.split(BEGIN)
-    parts = []
+    parts: list[str] = []
     for suite, methods in suites.items():
         cells = {(line["method"], line["seed"]): line for line in lines if line["suite"] == suite}
         names = [name for name in methods if any(method == name for method, _ in cells)]
         if names:
             tables = (_accuracy(cells, names), _effort(cells, names), _costs(cells, names))
-            parts += [f"### {suite}", "", *(row for table in tables for row in (*table, ""))]
-    return "\n".join([before + BEGIN, "", *parts, END + rest.split(END)[1]])
+            parts += [f"### {suite}", "", *(row for part in tables for row in (*part, ""))]
+    return between_marks(page, BEGIN, END, parts)
 
 
 def with_summary(page: str, lines: Sequence[Mapping[str, Any]], methods: Iterable[str]) -> str:
@@ -33,13 +32,13 @@ def with_summary(page: str, lines: Sequence[Mapping[str, Any]], methods: Iterabl
     cells = {(line["method"], line["seed"]): line for line in lines}
     rows = []
     for name in methods:
-        mine = [cells[name, seed] for seed in _seeds(cells, name)]
+        mine = [cells[name, seed] for seed in seeds_of(cells, name)]
         if not mine:
             continue
         accuracies = [line["metrics"]["test"]["frame_accuracy"] for line in mine]
         pairs = [
             (a["metrics"]["test"]["frame_accuracy"], b["metrics"]["test"]["frame_accuracy"], a, b)
-            for a, b in _paired(cells, name)
+            for a, b in paired(cells, name)
         ]
         rows.append(
             [
@@ -51,30 +50,29 @@ def with_summary(page: str, lines: Sequence[Mapping[str, Any]], methods: Iterabl
                 f"{mean(a['cpu_seconds'] / b['cpu_seconds'] for _, _, a, b in pairs):.0%}",
             ]
         )
-    table = _table(["method", "seeds", "frame accuracy, %", "vs full (95 %)", "updates", "CPU time"], rows)
-    before, rest = page.split(begin)
-    return "\n".join([before + begin, "", *table, "", end + rest.split(end)[1]])
+    short = table(["method", "seeds", "frame accuracy, %", "vs full (95 %)", "updates", "CPU time"], rows)
+    return between_marks(page, begin, end, [*short, ""])
 
 
 def _accuracy(cells: Cells, names: Sequence[str]) -> list[str]:
     heads = [head for title in METRICS.values() for head in (title, "vs full")]
     rows = []
     for name in names:
-        row = [name, str(len(_seeds(cells, name)))]
+        row = [name, str(len(seeds_of(cells, name)))]
         for metric in METRICS:
-            values = [cells[name, seed]["metrics"]["test"][metric] for seed in _seeds(cells, name)]
-            pairs = [a["metrics"]["test"][metric] - b["metrics"]["test"][metric] for a, b in _paired(cells, name)]
+            values = [cells[name, seed]["metrics"]["test"][metric] for seed in seeds_of(cells, name)]
+            pairs = [a["metrics"]["test"][metric] - b["metrics"]["test"][metric] for a, b in paired(cells, name)]
             row += [f"{100 * mean(values):.2f}", "" if name == "full" else interval(pairs)]
         rows.append(row)
-    return _table(["method", "seeds", *heads], rows)
+    return table(["method", "seeds", *heads], rows)
 
 
 def _effort(cells: Cells, names: Sequence[str]) -> list[str]:
     header = ["method", "updates", "tokens trained", "tokens scored", "compute", "CPU s", "CPU time"]
     rows = []
     for name in names:
-        mine = [cells[name, seed] for seed in _seeds(cells, name)]
-        ratios = [a["cpu_seconds"] / b["cpu_seconds"] for a, b in _paired(cells, name)]
+        mine = [cells[name, seed] for seed in seeds_of(cells, name)]
+        ratios = [a["cpu_seconds"] / b["cpu_seconds"] for a, b in paired(cells, name)]
         counts = [mean(line[what] for line in mine) for what in ("n_updates", "tokens_trained", "tokens_scored")]
         total = mean(line["seconds"]["total"] for line in mine)
         shares = [mean(line["seconds"][part] for line in mine) / total for part in PARTS]
@@ -89,13 +87,13 @@ def _effort(cells: Cells, names: Sequence[str]) -> list[str]:
                 f"{total:.0f}",
             ]
         )
-    return _table([*header, *PARTS, "wall s"], rows)
+    return table([*header, *PARTS, "wall s"], rows)
 
 
 def _costs(cells: Cells, names: Sequence[str]) -> list[str]:
     lines, observed = [], []
     for name in names:
-        mine = [cells[name, seed] for seed in _seeds(cells, name)]
+        mine = [cells[name, seed] for seed in seeds_of(cells, name)]
         if mine[0]["settings"].get("refresh") == "observed":
             observed += [
                 (line["seconds"]["score"] + line["seconds"]["select"]) / line["seconds"]["train"] for line in mine
@@ -129,13 +127,22 @@ def interval(differences: Sequence[float]) -> str:
     return f"{100 * middle:+.2f} ± {100 * half:.2f}"
 
 
-def _seeds(cells: Cells, name: str) -> list[int]:
+def seeds_of(cells: Cells, name: str) -> list[int]:
+    """Return the seeds that a method was run with."""
     return sorted(seed for method, seed in cells if method == name)
 
 
-def _paired(cells: Cells, name: str) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    return [(cells[name, seed], cells["full", seed]) for seed in _seeds(cells, name) if ("full", seed) in cells]
+def paired(cells: Cells, name: str, against: str = "full") -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Return the cells of a method beside those of another, seed by seed."""
+    return [(cells[name, seed], cells[against, seed]) for seed in seeds_of(cells, name) if (against, seed) in cells]
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def between_marks(page: str, begin: str, end: str, lines: Iterable[str]) -> str:
+    """Return a Markdown page with other lines between two marks."""
+    before, rest = page.split(begin)
+    return "\n".join([before + begin, "", *lines, end + rest.split(end)[1]])
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table."""
     return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]

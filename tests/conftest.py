@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from hypothesis import settings
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 settings.register_profile(
     "dataprune", deadline=None
@@ -100,5 +100,17 @@ def tiny_encoder_dir(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         BertModel(tiny_config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_language_model_dir(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A folder with a random causal language model and its tokenizer. Do not write into it."""
+    folder = tmp_path_factory.mktemp("tiny_language_model")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}
+        GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

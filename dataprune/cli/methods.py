@@ -21,5 +21,5 @@ def methods(*, as_json: AsJson = False) -> None:  # numpydoc ignore=PR01
         rows = [[m.class_name, m.option or "-", m.summary.replace("``", "")] for m in here]
         print_table(f"{kind}s", ["class", f"--{kind}", "what it does"], rows)
     recipes = [method for method in found if method.kind == "recipe"]
-    rows = [[m.option or "-", f"{m.summary} Beside training: {m.cost}. {m.source}."] for m in recipes]
-    print_table("recipes", ["--recipe", "what it does"], rows)
+    rows = [[m.option or "-", m.when or "-", f"{m.summary} Costs: {m.cost}. {m.source}."] for m in recipes]
+    print_table("recipes", ["--recipe", "kind", "what it does, costs beside the training, and where it is from"], rows)

@@ -30,17 +30,31 @@ def select(  # numpydoc ignore=PR01
         ),
     ],
     scores: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="What `dataprune score` wrote, or the kept.parquet of a run on this file."),
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="What `dataprune score` wrote, or the kept.parquet of a run on this file; repeatable, for the mean "
+            "over runs.",
+        ),
     ] = None,
     scorer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Score here and now, as `dataprune score` does.")
     ] = None,
     scorer_arg: ScorerArgs = None,
     selector: Annotated[
-        str, typer.Option(metavar="NAME", help="Which rows to keep: top-k, stratified-k, clustered-k and others.")
-    ] = "top-k",
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Which rows to keep: top-k (the default), stratified-k, clustered-k and others."
+        ),
+    ] = None,
     selector_arg: SelectorArgs = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A published method in place of scorer and selector; see dataprune methods."),
+    ] = None,
+    recipe_arg: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the recipe: band=low; repeatable.")
+    ] = None,
     text_column: TextColumn = None,
     label_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Class of each row, for class-balanced and class-floor.")
@@ -56,7 +70,7 @@ def select(  # numpydoc ignore=PR01
     """Keep a part of the rows, by their scores or by where they lie.
 
     For example: dataprune select tickets.csv --scorer tfidf-distance --selector stratified-k --keep-fraction 0.3
-    --output small.csv
+    --output small.csv, or: dataprune select tickets.csv --recipe scdp --keep-fraction 0.3 --output small.csv
     """
     from dataprune.data.writing import check_writable, write_rows
     from dataprune.errors import check_fraction
@@ -64,38 +78,56 @@ def select(  # numpydoc ignore=PR01
     from dataprune.runs.selecting import (
         DATASET_SCORERS,
         FILE_SELECTORS,
+        mean_scores,
+        parts_of_recipe,
         read_rows,
-        read_scores,
         score_rows,
         select_rows,
         texts_of,
     )
+    from dataprune.scoring.metadata import ColumnScore
 
-    if scores is not None and scorer is not None:
+    if scores and scorer is not None:
         raise UsageError("--scores and --scorer were both given. Leave one out.")
+    for option, value in (("--scorer", scorer), ("--selector", selector)):
+        if recipe is not None and value is not None:
+            raise UsageError(f"{option} must be left out with the recipe {recipe!r}, got {value!r}.")
+    if recipe_arg and recipe is None:
+        raise UsageError(f"--recipe-arg must be left out without a recipe, got {', '.join(recipe_arg)}.")
     with wrong_usage():
         check_writable(output)
         check_fraction("select", "keep_fraction", keep_fraction)
-        arguments = {
-            **to_arguments("--selector-arg", selector_arg, example="n_strata=20"),
-            "keep_fraction": keep_fraction,
-        }
-        chooser = make_part("selector", FILE_SELECTORS, selector, {**arguments, "random_state": seed})
-        part = (
-            None
-            if scorer is None
-            else make_part(
-                "scorer", DATASET_SCORERS, scorer, to_arguments("--scorer-arg", scorer_arg, example="n_prototypes=20")
+        if recipe is not None:
+            part, chooser = parts_of_recipe(
+                recipe,
+                to_arguments("--recipe-arg", recipe_arg, example="band=low"),
+                keep_fraction=keep_fraction,
+                seed=seed,
+                has_scores=bool(scores),
             )
-        )
+        else:
+            arguments = to_arguments("--selector-arg", selector_arg, example="n_strata=20")
+            arguments |= {"keep_fraction": keep_fraction, "random_state": seed}
+            chooser = make_part("selector", FILE_SELECTORS, selector or "top-k", arguments)
+            part = (
+                None
+                if scorer is None
+                else make_part(
+                    "scorer",
+                    DATASET_SCORERS,
+                    scorer,
+                    to_arguments("--scorer-arg", scorer_arg, example="n_prototypes=20"),
+                )
+            )
     rows, place = read_rows(data, split=split)
     values = None
-    if scores is not None:
-        listed, values = read_scores(scores, len(rows))
+    if scores:
+        listed, values = mean_scores(scores, len(rows))
         if len(listed) < len(rows):
-            say(f"{scores} has no score of {len(rows) - len(listed):,} rows; these are left out.", style="yellow")
+            which = f"{' and '.join(scores)} {'has' if len(scores) == 1 else 'have'}"
+            say(f"{which} no score of {len(rows) - len(listed):,} rows; these are left out.", style="yellow")
             rows = rows.select(listed)
-    needs_texts = (scorer is not None and scorer != "column") or chooser.needs & {"features", "cost"}
+    needs_texts = (part is not None and not isinstance(part, ColumnScore)) or chooser.needs & {"features", "cost"}
     texts = texts_of(rows, text_column, place=place) if needs_texts else None
     if part is not None:
         values = score_rows(rows, part, texts=texts, model=model)
@@ -109,7 +141,15 @@ def select(  # numpydoc ignore=PR01
     write_rows(output, rows.select(kept))
     if as_json:
         print_json(
-            {"data": data, "selector": repr(chooser), "n_rows": len(rows), "n_kept": len(kept), "output": output}
+            {
+                "data": data,
+                "recipe": recipe,
+                "scorer": None if part is None else repr(part),
+                "selector": repr(chooser),
+                "n_rows": len(rows),
+                "n_kept": len(kept),
+                "output": output,
+            }
         )
         return
     typer.echo(f"{output} holds {len(kept):,} of {len(rows):,} rows.")

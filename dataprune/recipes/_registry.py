@@ -19,7 +19,8 @@ class Recipe:
     name : str
         Of the function, and of the command line's ``--recipe``.
     kind : {"dynamic", "static"}
-        Whether it chooses while a model trains (a `DynamicPruner`), or before (a `StaticPruner`).
+        Whether it chooses again and again while a model trains, or once: before the training (a `StaticPruner`), or
+        after a warm-up that its scores are of (a `DynamicPruner`).
     cost : str
         Beside the training itself.
     source : str

@@ -35,7 +35,7 @@ def _once(
     return DynamicPruner(scorer, selector, scheduler, refresh=refresh, random_state=random_state)
 
 
-@recipe("dynamic", cost="one scoring pass", source="Paul, Ganguli & Dziugaite 2021, arXiv 2107.07075")
+@recipe("static", cost="one scoring pass", source="Paul, Ganguli & Dziugaite 2021, arXiv 2107.07075")
 def data_diet(
     *, score: str = "el2n", keep_fraction: float = 0.5, n_warmup_epochs: int = 1, random_state: int = 0
 ) -> DynamicPruner:
@@ -78,7 +78,7 @@ def data_diet(
     )
 
 
-@recipe("dynamic", cost=FREE, source="Toneva et al. 2019, arXiv 1812.05159")
+@recipe("static", cost=FREE, source="Toneva et al. 2019, arXiv 1812.05159")
 def forgetting_events(*, keep_fraction: float = 0.7, n_warmup_epochs: int = 5, random_state: int = 0) -> DynamicPruner:
     """Keep the most often forgotten and those never learned; what is never forgotten goes first.
 
@@ -106,7 +106,7 @@ def forgetting_events(*, keep_fraction: float = 0.7, n_warmup_epochs: int = 5, r
     )
 
 
-@recipe("dynamic", cost=FREE, source="Zheng et al. 2023, arXiv 2210.15809")
+@recipe("static", cost=FREE, source="Zheng et al. 2023, arXiv 2210.15809")
 def ccs(
     *, keep_fraction: float = 0.3, cutoff_fraction: float = 0.1, n_warmup_epochs: int = 3, random_state: int = 0
 ) -> DynamicPruner:
@@ -142,7 +142,7 @@ def ccs(
     )
 
 
-@recipe("dynamic", cost=FREE, source="Swayamdipta et al. 2020, arXiv 2009.10795")
+@recipe("static", cost=FREE, source="Swayamdipta et al. 2020, arXiv 2009.10795")
 def cartography(
     *, region: str = "ambiguous", keep_fraction: float = 0.33, n_warmup_epochs: int = 3, random_state: int = 0
 ) -> DynamicPruner:
@@ -180,7 +180,7 @@ def cartography(
     )
 
 
-@recipe("dynamic", cost="one scoring pass", source="Bandyopadhyay et al. 2024, arXiv 2406.04892 (abstract read)")
+@recipe("static", cost="one scoring pass", source="Bandyopadhyay et al. 2024, arXiv 2406.04892 (abstract read)")
 def sexism_data_diet(
     *, keep_fraction: float = 0.5, n_min: int = 50, n_warmup_epochs: int = 1, random_state: int = 0
 ) -> DynamicPruner:

@@ -35,6 +35,8 @@ class Method:
         Of a recipe: what it costs beside training.
     source : str or None
         Of a recipe: where it was published.
+    when : str or None
+        Of a recipe: ``static`` (it chooses once) or ``dynamic`` (again and again while a model trains).
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Method:
     summary: str
     cost: str | None = None
     source: str | None = None
+    when: str | None = None
 
 
 def list_methods() -> list[Method]:
@@ -68,10 +71,7 @@ def list_methods() -> list[Method]:
         for kind, base in bases.items()
         for found in sorted(_concrete(base), key=lambda c: (c.__name__ not in options, c.__name__))
     ]
-    return parts + [
-        Method("recipe", r.name, r.name, f"{r.summary.rstrip('.')} ({r.kind}).", r.cost, r.source)
-        for r in RECIPES.values()
-    ]
+    return parts + [Method("recipe", r.name, r.name, r.summary, r.cost, r.source, r.kind) for r in RECIPES.values()]
 
 
 def _concrete(base: type[Any]) -> set[type[Any]]:

@@ -193,12 +193,49 @@ def _keep_fraction(config: RunConfig) -> float | Budget:
     return Budget(**config.budget)
 
 
+def make_recipe(name: str, settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
+    """Make what a recipe returns.
+
+    Parameters
+    ----------
+    name : str
+        A key of `RECIPES`.
+    settings : mapping of str to object
+        Parameters that have options of their own.
+    arguments : mapping of str to object
+        Those that a user gave by name; they go before the settings.
+
+    Returns
+    -------
+    DynamicPruner, StaticPruner or tuple of DynamicPruner
+        Not attached or fitted yet.
+
+    Raises
+    ------
+    InvalidValueError
+        If a parameter is unknown, or one is missing.
+
+    Examples
+    --------
+    >>> make_recipe("scdp", {"keep_fraction": 0.5}, {"column": "title"}).scorer
+    TfidfDistance(column='title')
+    """
+    takes = inspect.signature(RECIPES[name].make).parameters
+    unknown = sorted(arguments.keys() - takes.keys())
+    if unknown:
+        raise InvalidValueError(f"The recipe {name!r} has no {unknown[0]!r}, but {', '.join(takes)}.")
+    given = {**settings, **arguments}
+    missing = [key for key, p in takes.items() if p.default is p.empty and key not in given]
+    if missing:
+        raise InvalidValueError(f"The recipe {name!r} needs {missing[0]!r}. Pass --recipe-arg {missing[0]}=...")
+    return RECIPES[name].make(**given)
+
+
 def _make_recipe(config: RunConfig, task: Task) -> DynamicPruner:
     name = check_choice("train", "recipe", config.recipe, RECIPES)
     if name == "bilevel_architecture_search":
         raise InvalidValueError(f"The recipe {name!r} makes two pruners, for a search of your own: use it from Python.")
-    make = RECIPES[name].make
-    takes = inspect.signature(make).parameters
+    takes = inspect.signature(RECIPES[name].make).parameters
     settings: dict[str, Any] = {}
     for field in fields(RunConfig):
         value = getattr(config, field.name)
@@ -218,14 +255,7 @@ def _make_recipe(config: RunConfig, task: Task) -> DynamicPruner:
         settings["irreducible_loss"] = ScoreStore.load(config.scores).scores
     elif config.scores is not None:
         raise InvalidValueError(f"train.scores must be left out with the recipe {name!r}, got {config.scores!r}.")
-    unknown = sorted(config.recipe_args.keys() - takes.keys())
-    if unknown:
-        raise InvalidValueError(f"The recipe {name!r} has no {unknown[0]!r}, but {', '.join(takes)}.")
-    settings = {key: value for key, value in settings.items() if key in takes} | config.recipe_args
-    missing = [key for key, p in takes.items() if p.default is p.empty and key not in settings]
-    if missing:
-        raise InvalidValueError(f"The recipe {name!r} needs {missing[0]!r}. Pass --recipe-arg {missing[0]}=...")
-    pruner: Any = make(**settings)
+    pruner = make_recipe(name, {key: value for key, value in settings.items() if key in takes}, config.recipe_args)
     if isinstance(pruner, StaticPruner):
         return _without_warm_up(pruner, config.seed)
     if task.name in ERROR_NORMS and type(pruner.scorer) is EL2N:
@@ -239,7 +269,7 @@ def _without_warm_up(static: StaticPruner, seed: int) -> DynamicPruner:
     if isinstance(static.scorer, Perplexity):
         raise InvalidValueError(
             "The recipe 'perplexity_pruning' needs a language model, which `train` has none of. "
-            "Select the texts first with `dataprune select`."
+            "Select the texts first with `dataprune select --recipe perplexity_pruning`."
         )
     selector: Selector = clone(static.selector)
     scheduler = ConstantScheduler(keep_fraction=selector.keep_fraction, n_warmup_epochs=0)

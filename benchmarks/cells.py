@@ -12,6 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from dataprune.data.forward import emulates_bf16
+
 
 def cpu_name() -> str:
     """Return the processor's name."""
@@ -30,6 +34,10 @@ def run_cells(script: str, cells: Iterable[tuple[str, ...]], results: Path, *, n
 
     Returns whether all went well; a cell that failed is left for the next call.
     """
+    if emulates_bf16(torch.device("cpu")):
+        sys.exit(
+            "The cells train in bfloat16, which this CPU only emulates: they would take long, and times not compare."
+        )
     results.parent.mkdir(exist_ok=True)
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 

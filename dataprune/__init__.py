@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from dataprune.data.loading import LoadedData, load_data
     from dataprune.data.synthetic import SyntheticData, make_classification, make_joint_nlu
     from dataprune.data.tasks import (
+        CausalLMTask,
         ClassificationTask,
         JointNLUTask,
         MultiLabelTask,
         RegressionTask,
         Task,
+        TextTask,
         TokenClassificationTask,
     )
     from dataprune.errors import DataPruneError
@@ -99,11 +101,13 @@ _HOMES = {
         "make_joint_nlu",
     ),
     "data.tasks": (
+        "CausalLMTask",
         "ClassificationTask",
         "JointNLUTask",
         "MultiLabelTask",
         "RegressionTask",
         "Task",
+        "TextTask",
         "TokenClassificationTask",
     ),
     "errors": ("DataPruneError",),
@@ -266,6 +270,7 @@ __all__ = [
     "BudgetedTopK",
     "Candidates",
     "Cartography",
+    "CausalLMTask",
     "ClassBalanced",
     "ClassFloor",
     "ClassificationTask",
@@ -339,6 +344,7 @@ __all__ = [
     "SubmodularMixture",
     "SyntheticData",
     "Task",
+    "TextTask",
     "TfidfDistance",
     "TokenClassificationTask",
     "TopK",

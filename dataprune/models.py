@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # (transformers annotates its classes, but not every method that they call)
-"""Models for the tasks: a Hugging Face encoder with one head (classification) or two (intents and slots)."""
+"""Models for the tasks: a Hugging Face encoder with one head (classification) or two (joint NLU), or a decoder."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -36,7 +37,8 @@ from transformers.utils import logging
 from transformers.utils.generic import ModelOutput
 
 from dataprune.data.forward import signals_from_outputs
-from dataprune.data.tasks import Task
+from dataprune.data.tasks import CausalLMTask, Task
+from dataprune.data.text_task import TextTask
 from dataprune.errors import InvalidTypeError, InvalidValueError
 
 
@@ -252,7 +254,7 @@ ONE_HEAD: dict[str, tuple[Any, Any]] = {
 
 
 def build_model(task: Task, name_or_path: str | Path) -> PreTrainedModel:
-    """Load a pretrained encoder and put the task's new heads on it.
+    """Load a pretrained encoder and put the task's new heads on it, or a pretrained language model as it is.
 
     Parameters
     ----------
@@ -264,9 +266,9 @@ def build_model(task: Task, name_or_path: str | Path) -> PreTrainedModel:
     Returns
     -------
     PreTrainedModel
-        `JointIntentSlotModel`, or Hugging Face's sequence or token classifier, in float32 and eval mode. New heads are
-        drawn from torch's global generator (`torch.manual_seed`); a saved classifier with as many classes keeps
-        its head.
+        `JointIntentSlotModel`, or Hugging Face's sequence or token classifier or causal language model, in float32 and
+        eval mode. New heads are drawn from torch's global generator (`torch.manual_seed`); a saved classifier with as
+        many classes keeps its head.
 
     Raises
     ------
@@ -275,7 +277,7 @@ def build_model(task: Task, name_or_path: str | Path) -> PreTrainedModel:
     InvalidValueError
         If there is no such model, its files are damaged, or it takes fewer tokens than the task may give.
     InvalidTypeError
-        If the model is no encoder, or the task has no model.
+        If the model is no encoder, or for `CausalLMTask` no decoder, or the task has no model.
 
     Examples
     --------
@@ -285,13 +287,22 @@ def build_model(task: Task, name_or_path: str | Path) -> PreTrainedModel:
     dataprune.errors.NotFittedError: ClassificationTask.build_model needs label maps, got none. ...
     """
     task.check_fitted("build_model")
-    config = load_encoder_config(name_or_path)
+    if not isinstance(task, TextTask):
+        raise InvalidTypeError(f"build_model knows no model for the task {task.name!r}. Build one and pass it to fit.")
+    is_causal = isinstance(task, CausalLMTask)
+    config = load_decoder_config(name_or_path) if is_causal else load_encoder_config(name_or_path)
     n_positions = getattr(config, "max_position_embeddings", None)
     if n_positions is not None and task.max_length_tokens > n_positions > 0:
         raise InvalidValueError(
             f"{type(task).__name__}.max_length_tokens must be at most {n_positions} for the model "
             f"{str(name_or_path)!r}, got {task.max_length_tokens}. Choose a smaller one."
         )
+    if is_causal:
+        with loading_quietly(name_or_path):
+            decoder: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                name_or_path, config=config, dtype=torch.float32
+            )
+        return decoder
     if task.name == "joint-nlu":
         return JointIntentSlotModel.from_encoder(
             name_or_path, intent_labels=task.labels_["intent"], slot_labels=task.labels_["slot"]
@@ -309,19 +320,22 @@ def build_model(task: Task, name_or_path: str | Path) -> PreTrainedModel:
     raise InvalidTypeError(f"build_model knows no model for the task {task.name!r}. Build one and pass it to fit.")
 
 
-def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(name_or_path: str | Path, *, add_prefix_space: bool = True) -> PreTrainedTokenizerBase:
     """Load a fast tokenizer that can tokenise word by word.
 
     Parameters
     ----------
     name_or_path : str or Path
         A folder saved by `save_pretrained`, or a hub name.
+    add_prefix_space : bool, default=True
+        Make byte-level tokenizers (RoBERTa's kind) read a first word as they read the others, also when saved and
+        loaded again; without, each of a list of words would be read as the end of another word. False leaves them as
+        they are, for causal language models (`TextTask.add_prefix_space`).
 
     Returns
     -------
     PreTrainedTokenizerFast
-        Byte-level tokenizers (RoBERTa's kind) have ``add_prefix_space=True``, also when saved and loaded again;
-        without, each of a list of words would be read as the end of another word.
+        The tokenizer.
 
     Raises
     ------
@@ -344,7 +358,7 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
                 "Choose a model with a tokenizer.json."
             )
         parts = byte_level_parts(tokenizer.backend_tokenizer.pre_tokenizer)
-        if not all(part.add_prefix_space for part in parts):
+        if add_prefix_space and not all(part.add_prefix_space for part in parts):
             # RoBERTa's class rebuilds its parts from this argument; others keep the parts of their file.
             tokenizer = AutoTokenizer.from_pretrained(name_or_path, add_prefix_space=True)
             for part in byte_level_parts(tokenizer.backend_tokenizer.pre_tokenizer):
@@ -415,6 +429,45 @@ def load_encoder_config(name_or_path: str | Path) -> PreTrainedConfig:
         raise InvalidTypeError(
             f"The model {str(name_or_path)!r} must be a text encoder (such as BERT, RoBERTa, DeBERTa), "
             f"got a {found} of type {kind!r}. Choose another, or build the model yourself and pass it to fit."
+        )
+    return config
+
+
+def load_decoder_config(name_or_path: str | Path) -> PreTrainedConfig:
+    """Load the configuration of a model and raise unless it is a causal language model.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A folder saved by `save_pretrained`, or a hub name.
+
+    Returns
+    -------
+    PreTrainedConfig
+        The configuration.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such model.
+    InvalidTypeError
+        If it is another kind of model.
+
+    Examples
+    --------
+    >>> load_decoder_config("./missing")
+    Traceback (most recent call last):
+    dataprune.errors.InvalidValueError: The model './missing' must be an existing folder or a hub name, ...
+    """
+    with loading_quietly(name_or_path):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(name_or_path)
+    kind = config.model_type
+    is_encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    if config.is_encoder_decoder or is_encoder or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        found = "a Seq2Seq model" if config.is_encoder_decoder else "an encoder" if is_encoder else "a model"
+        raise InvalidTypeError(
+            f"The model {str(name_or_path)!r} must be a causal language model (such as GPT-2, Llama, SmolLM2), "
+            f"got {found} of type {kind!r}. Choose another, or another task."
         )
     return config
 

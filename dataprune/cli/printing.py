@@ -27,6 +27,29 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def metric_text(name: str, value: float) -> str:
+    """Return the value of a metric as people read it.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    value : float
+        Its value.
+
+    Returns
+    -------
+    str
+        In per cent, but for a perplexity or a loss.
+
+    Examples
+    --------
+    >>> metric_text("accuracy", 0.5), metric_text("perplexity", 12.3456)
+    ('50.00%', '12.35')
+    """
+    return f"{value:,.2f}" if name in {"perplexity", "loss"} else f"{value:.2%}"
+
+
 def print_plan(plan: Plan, *, as_json: bool) -> None:
     """Print what a run will do.
 

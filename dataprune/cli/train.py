@@ -28,7 +28,7 @@ from dataprune.cli.options import (
     to_pairs,
     to_refresh,
 )
-from dataprune.cli.printing import print_json, print_plan, print_table
+from dataprune.cli.printing import metric_text, print_json, print_plan, print_table
 from dataprune.cli.settings import RunFileArgument, Settings, to_config
 from dataprune.errors import TrainingInterrupted
 from dataprune.runs.config import RunConfig
@@ -39,13 +39,15 @@ def train(  # numpydoc ignore=PR01
     run_file: RunFileArgument = None,
     *,
     data: Annotated[str | None, typer.Option(metavar="DIR", help="Folder or file of data, or a hub name.")] = None,
-    model: Annotated[str | None, typer.Option(metavar="DIR", help="Folder or hub name of an encoder.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder or hub name of an encoder, or of a decoder for causal-lm.")
+    ] = None,
     output_dir: Annotated[str | None, typer.Option(metavar="DIR", help="New folder for the results.")] = None,
     task: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="classification, joint-nlu, token-classification, multi-label or regression; else guessed.",
+            help="classification, joint-nlu, token-classification, multi-label, regression or causal-lm; else guessed.",
         ),
     ] = RunConfig.task,
     column: Annotated[
@@ -207,7 +209,7 @@ def _print_summary(result: dict[str, Any]) -> None:
     print_table(
         f"Epoch {result['best_epoch'] + 1} of {config['n_epochs']}, the best on the valid split",
         ["", *metrics],
-        [[name.replace("_", " "), *(f"{values[name]:.2%}" for values in metrics.values())] for name in names],
+        [[name.replace("_", " "), *(metric_text(name, values[name]) for values in metrics.values())] for name in names],
         right=True,
     )
     n_full = result["n_examples"] * config["n_epochs"]

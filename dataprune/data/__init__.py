@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from dataprune.data.synthetic import SyntheticData, make_classification, make_joint_nlu
     from dataprune.data.tasks import (
         TASKS,
+        CausalLMTask,
         ClassificationTask,
         JointNLUTask,
         MultiLabelTask,
         RegressionTask,
         Task,
+        TextTask,
         TokenClassificationTask,
         guess_task,
         load_task,
@@ -39,11 +41,13 @@ _MODULE_OF = {
     "make_classification": "synthetic",
     "make_joint_nlu": "synthetic",
     "TASKS": "tasks",
+    "CausalLMTask": "tasks",
     "ClassificationTask": "tasks",
     "JointNLUTask": "tasks",
     "MultiLabelTask": "tasks",
     "RegressionTask": "tasks",
     "Task": "tasks",
+    "TextTask": "tasks",
     "TokenClassificationTask": "tasks",
     "guess_task": "tasks",
     "load_task": "tasks",
@@ -51,6 +55,7 @@ _MODULE_OF = {
 
 __all__ = [
     "TASKS",
+    "CausalLMTask",
     "ClassificationTask",
     "Indexed",
     "IndexedCollate",
@@ -61,6 +66,7 @@ __all__ = [
     "RegressionTask",
     "SyntheticData",
     "Task",
+    "TextTask",
     "TokenClassificationTask",
     "default_forward",
     "guess_task",

@@ -1,14 +1,14 @@
-"""What every task shares: label maps, the way from rows to model inputs, batching, saving."""
+"""What every task shares: label maps, the way from rows to model inputs, saving."""
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor
 
-from dataprune.data.collating import PadCollate
 from dataprune.data.columns import (
     check_inputs,
     class_name,
@@ -18,13 +18,13 @@ from dataprune.data.columns import (
     tag_names,
 )
 from dataprune.data.forward import IGNORED_LABEL
-from dataprune.errors import DataError, InvalidTypeError, InvalidValueError, NotFittedError, check_count
+from dataprune.errors import DataError, InvalidValueError, NotFittedError
 
 if TYPE_CHECKING:
     import datasets
 
 ROWS_PER_BATCH = 1000
-"""Rows that are tokenised at once: enough for the tokenizer's speed, little enough for memory."""
+"""Rows that are encoded at once: enough for a tokenizer's speed, little enough for memory."""
 
 
 class Task(ABC):
@@ -34,8 +34,6 @@ class Task(ABC):
     ----------
     columns : mapping of str to str or None, default=None
         Role -> column name, as in `LoadedData.columns`; None means that the columns are named as the roles.
-    max_length_tokens : int, default=128
-        Longer inputs are cut, special tokens included; `cut_report` says how many were.
 
     Attributes
     ----------
@@ -44,8 +42,10 @@ class Task(ABC):
     unseen_labels_ : dict of str to list of str
         Head -> names that `encode` met and the train set lacks. The k-th has the id ``-101 - k``: it counts
         neither in losses nor in scores, but as an error in `metrics`.
-    n_cut_rows_ : int
-        Rows that `encode` has cut since `fit`.
+
+    See Also
+    --------
+    TextTask : The base of tasks on texts.
 
     Examples
     --------
@@ -68,17 +68,57 @@ class Task(ABC):
     """Encoded column with one class per example, for selectors that balance classes; None where there is none."""
     token_heads: ClassVar[frozenset[str]] = frozenset()
     """Heads with one label per token of the role ``tokens``."""
+    learned: ClassVar[tuple[str, ...]] = ()
+    """Attributes that `fit` sets beside the label maps, of types that JSON has."""
 
     labels_: dict[str, list[str]]
     unseen_labels_: dict[str, list[str]]
-    n_cut_rows_: int
 
-    def __init__(self, *, columns: Mapping[str, str] | None = None, max_length_tokens: int = 128) -> None:
+    def __init__(self, *, columns: Mapping[str, str] | None = None) -> None:
         self.columns = columns
-        self.max_length_tokens = max_length_tokens
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(columns={self.columns!r}, max_length_tokens={self.max_length_tokens!r})"
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.settings())
+        return f"{type(self).__name__}({settings})"
+
+    @classmethod
+    def settings(cls) -> list[str]:
+        """Return the names of the constructor's parameters.
+
+        Returns
+        -------
+        list of str
+            ``columns``, and what else the task takes.
+
+        Examples
+        --------
+        >>> from dataprune import RegressionTask
+        >>> RegressionTask.settings()
+        ['columns', 'max_length_tokens']
+        """
+        return list(inspect.signature(cls).parameters)
+
+    @classmethod
+    def fits(cls, roles: Collection[str]) -> bool:
+        """Say whether a data set has what the task needs, which is how a task is guessed.
+
+        Parameters
+        ----------
+        roles : collection of str
+            Roles of its columns, such as `LoadedData.columns`.
+
+        Returns
+        -------
+        bool
+            True if all that is needed is there.
+
+        Examples
+        --------
+        >>> from dataprune import RegressionTask
+        >>> RegressionTask.fits({"text", "number"}), RegressionTask.fits({"text", "label"})
+        (True, False)
+        """
+        return {*cls.inputs, *cls.heads.values()} <= {*roles}
 
     @abstractmethod
     def encode_rows(self, rows: Mapping[str, list[Any]], tokenizer: Any) -> dict[str, list[Any]]:
@@ -88,14 +128,14 @@ class Task(ABC):
         ----------
         rows : mapping of str to list
             Role -> one value per row: checked inputs, and class ids (lists of them for heads on tokens).
-        tokenizer : PreTrainedTokenizerFast
-            The model's tokenizer.
+        tokenizer : PreTrainedTokenizerFast or None
+            The model's tokenizer; None for tasks without texts.
 
         Returns
         -------
         dict of str to list
-            ``input_ids``, ``attention_mask``, what else the tokenizer gives, and ``labels`` or one
-            ``<head>_labels`` per head.
+            Columns for the model, of texts ``input_ids``, ``attention_mask`` and what else the tokenizer gives, and
+            ``labels`` or one ``<head>_labels`` per head.
         """
 
     @abstractmethod
@@ -110,7 +150,7 @@ class Task(ABC):
         Returns
         -------
         dict of str to float
-            Values in [0, 1]; the first key is `main_metric`.
+            Shares and correlations, and ``perplexity`` where there is one; the first key is `main_metric`.
 
         Raises
         ------
@@ -136,20 +176,30 @@ class Task(ABC):
         DataError
             If a column is missing, a label is neither a text nor a whole number, or there is one class only.
         """
-        check_count(type(self).__name__, "max_length_tokens", self.max_length_tokens, minimum=3)
         self.check_columns(train)
         columns = {self.column(role) for role in (*self.read_roles, *self.heads.values())}
         columns |= {"source_row"} & {*train.column_names}
         rows = self.read_rows(train.with_format(None).select_columns(sorted(columns))[:], train.features)
+        self.learn(rows, train)
+        return self
+
+    def learn(self, rows: Mapping[str, list[Any]], train: datasets.Dataset) -> None:
+        """Learn the label maps from the checked rows of the train set.
+
+        Parameters
+        ----------
+        rows : mapping of str to list
+            Role -> one value per row; of inputs only where labels are read beside them.
+        train : datasets.Dataset
+            The train set.
+        """
         self.labels_ = {}
         for head, role in self.heads.items():
             self.labels_[head] = self.learn_labels(head, rows[role], train.features[self.column(role)])
         self.unseen_labels_ = {head: [] for head in self.heads}
-        self.n_cut_rows_ = 0
-        return self
 
-    def encode(self, dataset: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
-        """Tokenise a split and turn its labels into class ids.
+    def encode(self, dataset: datasets.Dataset, tokenizer: Any = None) -> datasets.Dataset:
+        """Turn a split into inputs of the model, and its labels into class ids.
 
         Labels that the train set lacks are noted in `unseen_labels_`. Nothing is padded, printed or cached.
 
@@ -157,20 +207,21 @@ class Task(ABC):
         ----------
         dataset : datasets.Dataset
             The train set or another split.
-        tokenizer : PreTrainedTokenizerFast
-            The model's tokenizer, best from `dataprune.models.load_tokenizer`.
+        tokenizer : PreTrainedTokenizerFast, optional
+            The model's tokenizer, best from `dataprune.models.load_tokenizer`; tasks on texts need it.
 
         Returns
         -------
         datasets.Dataset
-            The encoded columns, ``length`` (tokens, special ones included), and ``source_row`` if there is one.
+            The encoded columns, ``length`` (tokens, special ones included; 1 where there are none), and ``source_row``
+            if there is one.
 
         Raises
         ------
         NotFittedError
             If `fit` was not called.
         InvalidTypeError
-            If the tokenizer is not a fast one.
+            If the task is on texts, and the tokenizer is not a fast one.
         DataError
             If a column is missing, or a row has no tokens, a wrong type, or not as many tags as tokens.
         """
@@ -178,50 +229,69 @@ class Task(ABC):
 
         self.check_fitted("encode")
         self.check_columns(dataset)
-        if not getattr(tokenizer, "is_fast", False):
-            raise InvalidTypeError(
-                f"{type(self).__name__}.encode needs a fast tokenizer, got {type(tokenizer).__name__}. "
-                "Load it with dataprune.models.load_tokenizer."
-            )
         parts, first_row = [], 0
         for batch in dataset.with_format(None).iter(batch_size=ROWS_PER_BATCH):
             rows = self.read_rows(batch, dataset.features, first_row=first_row)
-            first_row += len(rows[self.inputs[0]])
+            first_row += len(rows[self.read_roles[0]])
             for head, role in self.heads.items():
                 rows[role] = self.encode_labels(head, rows[role])
             encoded = self.encode_rows(rows, tokenizer)
-            encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
+            encoded["length"] = self.lengths(encoded)
             if "source_row" in batch:
                 encoded["source_row"] = batch["source_row"]
             parts.append(Dataset.from_dict(encoded, features=encoded_features(encoded)))
         return concatenate_datasets(parts)
 
-    def collator(self, tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]:
-        """Return the function that pads encoded examples into a batch.
+    @abstractmethod
+    def collator(self, tokenizer: Any = None) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
+        """Return the function that makes a batch of encoded examples.
 
         Parameters
         ----------
-        tokenizer : PreTrainedTokenizerFast
-            Gives the padding ids.
+        tokenizer : PreTrainedTokenizerFast, optional
+            The model's tokenizer; tasks on texts need it.
 
         Returns
         -------
-        PadCollate
-            Picklable; labels are padded with -100.
+        callable
+            Picklable.
+        """
+
+    def lengths(self, encoded: Mapping[str, list[Any]]) -> list[int]:
+        """Return what each encoded row costs to train on, in tokens; 1 where there are none.
+
+        Parameters
+        ----------
+        encoded : mapping of str to list
+            What `encode_rows` returned.
+
+        Returns
+        -------
+        list of int
+            One number per row.
+        """
+        return [1] * len(next(iter(encoded.values())))
+
+    def texts(self, dataset: datasets.Dataset) -> list[str]:  # noqa: ARG002 - of those that have texts
+        """Return each row as one text, for scores and embeddings of texts.
+
+        Parameters
+        ----------
+        dataset : datasets.Dataset
+            Rows, before `encode`.
+
+        Returns
+        -------
+        list of str
+            Texts.
 
         Raises
         ------
         InvalidValueError
-            If the tokenizer has no padding token.
+            If the task has none.
         """
-        if tokenizer.pad_token_id is None:
-            raise InvalidValueError("The tokenizer must have a padding token, got none. Set tokenizer.pad_token first.")
-        return PadCollate(
-            {
-                "input_ids": tokenizer.pad_token_id,
-                "attention_mask": 0,
-                "token_type_ids": tokenizer.pad_token_type_id,
-            }
+        raise InvalidValueError(
+            f"{type(self).__name__} has no texts, got a method that embeds them. Choose one that needs scores alone."
         )
 
     def unseen_report(self) -> list[str]:
@@ -241,21 +311,15 @@ class Task(ABC):
         ]
 
     def cut_report(self) -> list[str]:
-        """Say how many rows were cut.
+        """Say what was lost of the rows.
 
         Returns
         -------
         list of str
-            One sentence, or none.
+            Sentences.
         """
         self.check_fitted("cut_report")
-        if not self.n_cut_rows_:
-            return []
-        sentence = (
-            f"Rows that lost words: {self.n_cut_rows_}, as they are longer than {self.max_length_tokens} tokens "
-            "(max_length_tokens) or the tokenizer drops a word. Lost words are neither trained on nor measured."
-        )
-        return [sentence]
+        return []
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that `from_dict` needs to rebuild the fitted task, ready for JSON.
@@ -263,15 +327,17 @@ class Task(ABC):
         Returns
         -------
         dict
-            Keys ``name``, ``columns``, ``max_length_tokens``, ``labels``, ``unseen_labels``.
+            Keys ``name``, those of `settings` and of `learned`, ``labels`` and ``unseen_labels``.
         """
         self.check_fitted("to_dict")
+        settings = {name: getattr(self, name) for name in self.settings()}
         return {
             "name": self.name,
+            **settings,
             "columns": None if self.columns is None else dict(self.columns),
-            "max_length_tokens": self.max_length_tokens,
             "labels": {head: list(names) for head, names in self.labels_.items()},
             "unseen_labels": {head: list(names) for head, names in self.unseen_labels_.items()},
+            **{name: getattr(self, name) for name in self.learned},
         }
 
     @classmethod
@@ -288,10 +354,11 @@ class Task(ABC):
         Task
             The fitted task.
         """
-        task = cls(columns=state["columns"], max_length_tokens=state["max_length_tokens"])
+        task = cls(**{name: state[name] for name in cls.settings()})
         task.labels_ = {head: list(names) for head, names in state["labels"].items()}
         task.unseen_labels_ = {head: list(names) for head, names in state["unseen_labels"].items()}
-        task.n_cut_rows_ = 0
+        for name in cls.learned:
+            setattr(task, name, state[name])
         return task
 
     @property
@@ -313,21 +380,6 @@ class Task(ABC):
             The column's name.
         """
         return (self.columns or {}).get(role, role)
-
-    def length_limit(self, tokenizer: Any) -> int:
-        """Return how many tokens an input may have, special ones included.
-
-        Parameters
-        ----------
-        tokenizer : PreTrainedTokenizerFast
-            Knows how many the model can take.
-
-        Returns
-        -------
-        int
-            The smaller of the two limits.
-        """
-        return min(self.max_length_tokens, int(tokenizer.model_max_length))
 
     def check_fitted(self, method: str) -> None:
         """Raise unless `fit` was called.
@@ -392,38 +444,36 @@ class Task(ABC):
         DataError
             If a row cannot be used; the message names it.
         """
-        n_rows = len(batch[self.column(self.inputs[0])])
+        n_rows = len(batch[self.column(self.read_roles[0])])
         row_names = batch.get("source_row", range(first_row, first_row + n_rows))
         rows: dict[str, list[Any]] = {}
         for role in self.read_roles:
             column = self.column(role)
             rows[role] = batch[column]
-            check_inputs(rows[role], column=column, row_names=row_names, split=role == "tokens")
+            self.check_inputs(role, rows[role], row_names=row_names)
         for head, role in self.heads.items():
             column = self.column(role)
             rows[role] = self.read_labels(head, batch[column], features[column], rows=rows, row_names=row_names)
         return rows
 
-    def encode_texts(self, rows: Mapping[str, list[Any]], tokenizer: Any) -> Mapping[str, list[Any]]:
-        """Tokenise texts, or pairs of them, and count those that are cut.
+    def check_inputs(self, role: str, values: Sequence[Any], *, row_names: Sequence[int]) -> None:
+        """Raise unless a column holds what the model can read.
 
         Parameters
         ----------
-        rows : mapping of str to list
-            ``text`` and, for pairs, ``text_pair``.
-        tokenizer : PreTrainedTokenizerFast
-            The model's tokenizer.
+        role : str
+            One of `read_roles`.
+        values : sequence
+            One per row.
+        row_names : sequence of int
+            Row numbers that messages name.
 
-        Returns
-        -------
-        mapping of str to list
-            What the tokenizer gives.
+        Raises
+        ------
+        DataError
+            If a value is of another kind; the message names the row.
         """
-        encoding: Any = tokenizer(
-            rows["text"], rows.get("text_pair"), truncation=True, max_length=self.length_limit(tokenizer)
-        )
-        self.n_cut_rows_ += sum(bool(part.overflowing) for part in encoding.encodings)
-        return {**encoding}
+        check_inputs(values, column=self.column(role), row_names=row_names, split=role == "tokens")
 
     def read_labels(
         self, head: str, values: Sequence[Any], feature: Any, *, rows: Mapping[str, list[Any]], row_names: Sequence[int]

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from dataprune.data.base import Task
 from dataprune.data.columns import check_number, class_name, flatten
 from dataprune.data.forward import IGNORED_LABEL
 from dataprune.data.metrics import classification_metrics, join, multi_label_metrics, read_signals, to_numpy
+from dataprune.data.text_task import TextTask
 
 
-class ClassificationTask(Task):
+class ClassificationTask(TextTask):
     """One label per text, or per pair of texts.
 
     Signals: ``logits`` (B, C) and ``labels`` (B,). Metrics: ``accuracy`` (main) and ``macro_f1``.
@@ -63,7 +63,7 @@ class ClassificationTask(Task):
         return classification_metrics(join(predicted), join(gold))
 
 
-class MultiLabelTask(Task):
+class MultiLabelTask(TextTask):
     """Any number of labels per text, or per pair of texts.
 
     Signals: ``logits`` (B, C) and ``labels`` (B, C), 0 or 1. Metrics: ``micro_f1`` (main), ``macro_f1`` and
@@ -138,7 +138,7 @@ class MultiLabelTask(Task):
         return multi_label_metrics(join(predicted), join(gold))
 
 
-class RegressionTask(Task):
+class RegressionTask(TextTask):
     """A number per text, or per pair of texts.
 
     Signals: ``logits`` (B, 1) and ``labels`` (B,), as they are in the data. Metrics: ``pearson`` (main) and

@@ -1,8 +1,8 @@
-"""Which column plays which role: text, text_pair, label, labels, number, tokens, intent, slots."""
+"""Which column plays which role: a text, its label, an image, a prompt, and so on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import datasets
 import pyarrow as pa
@@ -21,8 +21,18 @@ COMMON_NAMES = {
         *("text", "sentence", "utterance", "utt", "query", "question"),
         *("text_a", "text1", "sentence1", "question1", "premise"),
     ),
+    "messages": ("messages", "conversation", "conversations"),
+    "prompt": ("prompt", "instruction", "question"),
+    "response": ("response", "completion", "output", "answer"),
+    "context": ("context", "input"),
 }
 """Role of a column -> the names it is recognised by, in any case."""
+
+CONVERSATION_ROLES = ("messages", "prompt", "response", "context")
+"""Roles that make sense together only, and that data of another task do not have."""
+
+ANSWERS = {"label", "labels", "number", "slots", "intent"}
+"""Roles of what other tasks learn."""
 
 RULES = {
     "text": "texts",
@@ -31,6 +41,10 @@ RULES = {
     "slots": "lists of tags",
     "labels": "lists of classes",
     "number": "numbers",
+    "messages": "lists of turns, each with a role and a content",
+    "prompt": "texts",
+    "response": "texts",
+    "context": "texts",
 }
 """Role -> what its column holds, where that is not one class per row."""
 
@@ -76,12 +90,10 @@ def find_columns(
     for role, column in roles.items():
         check_choice("load_data", "columns", role, COMMON_NAMES)
         check_column(dataset, role, column, place=place)
-    for role, names in COMMON_NAMES.items():
-        if role in roles:
+    for role in COMMON_NAMES:
+        if role in roles or role in CONVERSATION_ROLES:
             continue
-        free = [name for name in dataset.column_names if name not in roles.values()]
-        fitting = [name for name in free if name.lower() in names and _fits(role, dataset, name)]
-        best = [name for name in fitting if name.lower() == role] or fitting
+        best = _candidates(role, dataset, taken=roles.values())
         if len(best) > 1 and role == "text" and "tokens" in roles:
             continue  # the words are there already
         if len(best) > 1:
@@ -93,7 +105,31 @@ def find_columns(
             roles[role] = best[0]
     if "intent" in roles and "slots" not in roles and "label" not in roles:
         roles["label"] = roles.pop("intent")
-    return roles
+    return _with_conversation(roles, dataset, chosen={*(columns or {})})
+
+
+def _candidates(role: str, dataset: datasets.Dataset, *, taken: Collection[str]) -> list[str]:
+    free = [name for name in dataset.column_names if name not in taken]
+    fitting = [name for name in free if name.lower() in COMMON_NAMES[role] and _fits(role, dataset, name)]
+    return [name for name in fitting if name.lower() == role] or fitting
+
+
+def _with_conversation(roles: dict[str, str], dataset: datasets.Dataset, *, chosen: set[str]) -> dict[str, str]:
+    """Add conversations, or prompts with responses, unless the data are of another task."""
+    if not chosen & {*CONVERSATION_ROLES} and (ANSWERS & {*roles} or "text" in chosen):
+        return roles
+    named = {role: roles[role] for role in CONVERSATION_ROLES if role in roles}
+    if not {"prompt", "response", "messages"} & {*named} and (found := _candidates("messages", dataset, taken=())):
+        return {**roles, "messages": found[0]}
+    taken = [column for role, column in roles.items() if role != "text"]  # a question may be either
+    for role in ("prompt", "response", "context"):
+        found = _candidates(role, dataset, taken=taken)
+        if role not in named and found and "messages" not in named:
+            named[role] = found[0]
+            taken.append(found[0])
+    if not {"prompt", "response"} <= {*named}:
+        return roles
+    return {role: column for role, column in roles.items() if column not in named.values()} | named
 
 
 def check_column(dataset: datasets.Dataset, role: str, column: str, *, place: str = "the data") -> None:
@@ -137,8 +173,10 @@ def _fits(role: str, dataset: datasets.Dataset, column: str) -> bool:
     is_text = bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
     if role in LIST_ROLES:
         return is_text or is_list(kind)
-    if role in {"text", "text_pair"}:
+    if role in {"text", "text_pair", "prompt", "response", "context"}:
         return is_text
+    if role == "messages":
+        return is_list(kind) and bool(pa.types.is_struct(kind.value_type))
     if role == "labels":
         return is_list(kind)
     if role == "number":

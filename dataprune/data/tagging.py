@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dataprune.data.base import Task
 from dataprune.data.forward import IGNORED_LABEL
 from dataprune.data.metrics import join, read_signals, span_f1, split_rows, to_numpy
+from dataprune.data.text_task import TextTask
 from dataprune.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ BIO_TAG = re.compile(r"O|[BIES](-.+)?")
 """What seqeval reads; other tags have no spans."""
 
 
-class TokenClassificationTask(Task):
+class TokenClassificationTask(TextTask):
     """One tag per word.
 
     Words are tokenised one by one: the first sub-word carries the tag, the rest -100. Signals: ``logits`` (B, T, C) and
@@ -82,7 +82,7 @@ class TokenClassificationTask(Task):
         }
 
 
-class JointNLUTask(Task):
+class JointNLUTask(TextTask):
     """One intent per sentence and one slot tag per word.
 
     Words are tokenised one by one: the first sub-word carries the tag, the rest -100. Signals: ``intent_logits``
@@ -153,13 +153,13 @@ class JointNLUTask(Task):
 
 
 def encode_words(
-    task: Task, rows: Mapping[str, list[Any]], tokenizer: Any
+    task: TextTask, rows: Mapping[str, list[Any]], tokenizer: Any
 ) -> tuple[Mapping[str, list[Any]], list[list[int]]]:
     """Tokenise words one by one, and give each tag to the first sub-word of its word.
 
     Parameters
     ----------
-    task : Task
+    task : TextTask
         Its limit of length holds, and it counts the rows that lost words.
     rows : mapping of str to list
         ``tokens`` and ``slots``, ids of tags.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sklearn.base import clone
 
 from dataprune.budget import Budget
-from dataprune.data.tasks import Task
+from dataprune.data.tasks import Task, TextTask
 from dataprune.errors import InvalidValueError, check_choice
 from dataprune.models import load_tokenizer
 from dataprune.ramps import make_scheduler
@@ -84,6 +84,9 @@ SELECTORS: dict[str, type[Selector]] = {
 
 ERROR_NORMS = {"joint-nlu": "joint-el2n", "multi-label": "multilabel-el2n", "regression": "regression-error"}
 """Task -> its error norm; of any other it is ``el2n``."""
+
+ERROR_NORM_ARGS: dict[str, dict[str, Any]] = {"causal-lm": {"reduction": "mean"}}
+"""Task -> parameters of its error norm: the norm over all tokens would keep the long texts, whatever they say."""
 
 PRUNING = (
     *("scorer", "scorer_args", "selector", "selector_args", "scheduler", "refresh", "keep_fraction", "budget"),
@@ -164,8 +167,9 @@ def make_pruner(config: RunConfig, task: Task) -> DynamicPruner:
         raise InvalidValueError(f"train.recipe_arg must be left out without a recipe, got {config.recipe_args!r}.")
     default = ERROR_NORMS.get(task.name, "el2n")
     scorer = default if config.scorer is None else check_choice("train", "scorer", config.scorer, SCORERS)
+    scorer_args = ERROR_NORM_ARGS.get(task.name, {}) if scorer == default else {}
     return DynamicPruner(
-        make_part("scorer", SCORERS, scorer, config.scorer_args),
+        make_part("scorer", SCORERS, scorer, {**scorer_args, **config.scorer_args}),
         make_part("selector", SELECTORS, config.selector, config.selector_args),
         make_scheduler(
             "train",
@@ -260,6 +264,8 @@ def _make_recipe(config: RunConfig, task: Task) -> DynamicPruner:
         return _without_warm_up(pruner, config.seed)
     if task.name in ERROR_NORMS and type(pruner.scorer) is EL2N:
         pruner.set_params(scorer=SCORERS[ERROR_NORMS[task.name]](smoothing=pruner.scorer.smoothing))
+    if type(pruner.scorer) is EL2N:
+        pruner.scorer.set_params(**ERROR_NORM_ARGS.get(task.name, {}))
     made: DynamicPruner = pruner
     return made
 
@@ -307,17 +313,13 @@ def prepare(
     known: dict[str, Any] = {} if task.class_column is None else {"labels": encoded[task.class_column][:]}
     if "groups" in selector.needs and known:
         known["groups"] = known["labels"]
-    texts = _texts(raw, task) if "features" in selector.needs or isinstance(pruner.scorer, DatasetScorer) else []
     if "features" in selector.needs:
+        texts = task.texts(raw)
+
         from transformers import AutoModel
 
         known["features"] = embed_texts(texts, AutoModel.from_pretrained(model), load_tokenizer(model))
     if isinstance(pruner.scorer, DatasetScorer):
-        rows = raw if "text" in raw.column_names else raw.add_column("text", texts)
-        pruner.scorer.fit(rows)
+        has_texts = isinstance(task, TextTask) and "text" not in raw.column_names
+        pruner.scorer.fit(raw.add_column("text", task.texts(raw)) if has_texts else raw)
     return known, time.perf_counter() - start
-
-
-def _texts(raw: datasets.Dataset, task: Task) -> list[str]:
-    column = raw[task.column(task.inputs[0])][:]
-    return [text if isinstance(text, str) else " ".join(text) for text in column]

@@ -23,7 +23,7 @@ from dataprune.budget import Budget
 from dataprune.data.files import naming_what_failed, write_atomically, write_json
 from dataprune.data.forward import PRECISIONS, default_forward, with_precision
 from dataprune.data.loading import LoadedData, load_data
-from dataprune.data.tasks import TASKS, ClassificationTask, Task, guess_task
+from dataprune.data.tasks import TASKS, ClassificationTask, Task, TextTask, check_task, guess_task
 from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_positive
 from dataprune.models import build_model, load_tokenizer
 from dataprune.plan import Plan
@@ -72,7 +72,7 @@ def check_config(config: RunConfig) -> None:
     dataprune.errors.InvalidValueError: train.batch_size must be at least 1, got 0.
     """
     if config.task is not None:
-        check_choice("train", "task", config.task, TASKS)
+        check_task("train", config.task)
     check_choice("train", "lr_schedule", config.lr_schedule, LR_SCHEDULES)
     check_choice("train", "mixed_precision", config.mixed_precision, PRECISIONS)
     if config.max_grad_norm:
@@ -165,8 +165,9 @@ def plan(config: RunConfig) -> tuple[Plan, list[str]]:
 
 def _load(config: RunConfig) -> tuple[LoadedData, Task]:
     data = load_data(config.data, columns=config.columns or None, random_state=config.seed)
-    name = guess_task(data.columns) if config.task is None else config.task
-    return data, TASKS[name](columns=data.columns, max_length_tokens=config.max_length_tokens).fit(data.splits["train"])
+    kind = TASKS[guess_task(data.columns) if config.task is None else config.task]
+    settings = {name: getattr(config, name) for name in kind.settings()} | {"columns": data.columns}
+    return data, kind(**settings).fit(data.splits["train"])
 
 
 def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> dict[str, Any]:
@@ -211,7 +212,9 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
     _claim(output_dir, config, resume=resume)
     data, task = _load(config)
     pruner = make_pruner(config, task)
-    tokenizer = load_tokenizer(config.model)
+    tokenizer = None
+    if isinstance(task, TextTask):
+        tokenizer = load_tokenizer(config.model, add_prefix_space=task.add_prefix_space)
     splits = {name: task.encode(split, tokenizer) for name, split in data.splits.items()}
     notes = [*data.notes, *task.unseen_report(), *task.cut_report()]
     torch.manual_seed(config.seed)  # weights of new heads, dropout
@@ -252,6 +255,7 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
             forward=with_precision(default_forward, config.mixed_precision),
             metrics=task.metrics,
             collate_fn=collator,
+            batch_size=config.batch_size,
         )
         seconds["evaluate"] += time.perf_counter() - start
     _write_results(output_dir, pruner, splits["train"], task=task, model=model, tokenizer=tokenizer)
@@ -340,7 +344,8 @@ def _write_results(
     with naming_what_failed(output_dir / MODEL), no_progress_bars():
         shutil.rmtree(part, ignore_errors=True)
         model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(part)
         write_json(part / "task.json", task.to_dict())
         shutil.rmtree(output_dir / MODEL, ignore_errors=True)
         part.rename(output_dir / MODEL)

@@ -209,7 +209,7 @@ class TestColumns:
 
     def test_an_unknown_role_is_a_value_error_with_the_choices(self, tmp_path):
         file = write(tmp_path / "train.jsonl", sentences())
-        with pytest.raises(ValueError, match=r"load_data\.columns must be one of .*'text', got 'txt'\.") as caught:
+        with pytest.raises(ValueError, match=r"load_data\.columns must be one of .*'text', .*, got 'txt'\.") as caught:
             load_data(file, columns={"txt": "text"})
         assert isinstance(caught.value, DataPruneError)
 

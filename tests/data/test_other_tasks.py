@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import f1_score
@@ -83,6 +83,7 @@ def batches(task, encoded, tokenizer, logits, size=3):
         yield {"labels": collate([encoded[i] for i in rows])["labels"], "logits": logits[start : start + size]}
 
 
+@settings(deadline=None)  # scikit-learn on a busy machine
 @given(data=st.data(), n=st.integers(1, 9))
 def test_the_metrics_of_several_labels_are_scikit_learns(tokenizer, data, n):
     gold = np.array(data.draw(st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=n, max_size=n)))

@@ -253,7 +253,8 @@ def test_a_task_survives_json(name, joint_dataset, text_dataset, tokenizer):
     datasets_of |= {"multi-label": TOPICS, "regression": RATINGS}
     dataset = datasets_of.get(name, text_dataset)
     task = TASKS[name](max_length_tokens=32).fit(dataset)
-    task.unseen_labels_[next(iter(task.heads))].append("new")
+    for head in task.heads:
+        task.unseen_labels_[head].append("new")
     copy = load_task(json.loads(json.dumps(task.to_dict())))
     assert type(copy) is type(task)
     assert copy.to_dict() == task.to_dict()

@@ -8,6 +8,7 @@ value per example, and the signals it was computed from: ``logits`` and ``labels
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -335,12 +336,12 @@ def with_precision(forward: Forward, mixed_precision: str) -> Forward:
     """
     if check_choice("fit()", "mixed_precision", mixed_precision, PRECISIONS) == "no":
         return forward
+    return partial(_autocast_forward, forward=forward)  # can be pickled, unlike a function in here
 
-    def autocast_forward(model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        with torch.autocast(model_device(model).type, dtype=torch.bfloat16):
-            return forward(model, batch)
 
-    return autocast_forward
+def _autocast_forward(model: nn.Module, batch: Any, *, forward: Forward) -> dict[str, Tensor]:
+    with torch.autocast(model_device(model).type, dtype=torch.bfloat16):
+        return forward(model, batch)
 
 
 def emulates_bf16(device: torch.device) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from dataprune.errors import InvalidValueError, NotFittedError
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
+    from lightning.pytorch.plugins.precision import Precision
 
 RESERVED = frozenset({"index", "loss", "losses", "weights"})
 """Entries of what training_step returns that are no signals by these names."""
@@ -150,14 +152,13 @@ def forward_in_precision(trainer: Trainer, forward: Forward | None) -> Forward:
     callable
         Another forward.
     """
-    inner = default_forward if forward is None else forward
+    forward = default_forward if forward is None else forward
+    return partial(_forward_in, precision=trainer.precision_plugin, forward=forward)  # can be pickled
 
-    def precise(model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        precision = trainer.precision_plugin
-        with precision.forward_context():
-            return inner(model, precision.convert_input(batch))
 
-    return precise
+def _forward_in(model: nn.Module, batch: Any, *, precision: Precision, forward: Forward) -> dict[str, Tensor]:
+    with precision.forward_context():
+        return forward(model, precision.convert_input(batch))
 
 
 def signals_of(outputs: Mapping[str, Any], requires: Collection[str], *, scorer: str) -> dict[str, Tensor]:

@@ -297,17 +297,18 @@ class DynamicPruner(BaseEstimator):
             part=(self._ranks.rank, self._ranks.size) if shard else (0, 1),
             drop_last=loader.drop_last,
         )
-        wrap = (lambda forward: forward) if self.scorer_ is None else self.scorer_.wrap_forward
-        self._scoring_pass = partial(
-            scoring_pass,
-            loader.dataset,
-            cast("nn.Module", model),  # None only where no pass is made
-            forward=wrap(default_forward if forward is None else forward),
-            with_gradients=self.scorer_ is not None and self.scorer_.needs_gradients,
-            batch_size=max(batch_size, SCORING_BATCH_SIZE),
-            collate_fn=loader.collate_fn,
-            n_workers=loader.num_workers,
-        )
+        self._scoring_pass: Callable[..., Any] | None = None  # of data and model: not held, and pickled, without need
+        if self._makes_passes and self.scorer_ is not None:
+            self._scoring_pass = partial(
+                scoring_pass,
+                loader.dataset,
+                cast("nn.Module", model),  # check_parts
+                forward=self.scorer_.wrap_forward(default_forward if forward is None else forward),
+                with_gradients=self.scorer_.needs_gradients,
+                batch_size=max(batch_size, SCORING_BATCH_SIZE),
+                collate_fn=loader.collate_fn,
+                n_workers=loader.num_workers,
+            )
         self._weight_table: Tensor | None = None
         self._generator = torch.Generator()  # without its own, every iter(loader) draws from the global random state
         self._clock = time.perf_counter()
@@ -433,6 +434,7 @@ class DynamicPruner(BaseEstimator):
 
     def _refresh_scores(self, epoch: int, record: EpochRecord) -> NDArray[np.float32]:
         assert self.scorer_ is not None  # noqa: S101 - for the type checker
+        assert self._scoring_pass is not None  # noqa: S101
         start = time.perf_counter()
         rows = np.arange(self.n_examples_)
         store = self.scorer_.store_

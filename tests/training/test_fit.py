@@ -3,12 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from training_parts import (
-    N,
-    Rows,
     classifier,
-    index_forward,
     loader,
     points,
     pruner,
@@ -16,7 +12,7 @@ from training_parts import (
     weights_of,
 )
 
-from dataprune import EL2N, CyclicScheduler, DynamicPruner, Loss, RandomK, Selector
+from dataprune import EL2N, CyclicScheduler, DynamicPruner, RandomK, Selector
 from dataprune.data.forward import default_forward
 from dataprune.testing import unchanged_random_state
 
@@ -60,23 +56,6 @@ def test_updates_planned_are_done_the_rate_ends_at_its_target_and_no_gradient_is
     assert left_over == [[]] * 6
     assert all(parameter.grad is None for parameter in model.parameters())
     assert ours.progress() == 1.0
-
-
-@pytest.mark.parametrize("n_accumulation", [1, 4])
-@pytest.mark.parametrize("n_workers", [0, 2])
-def test_the_score_of_example_i_is_found_at_i(n_accumulation, n_workers):
-    ours = DynamicPruner(Loss(), scheduler=CyclicScheduler(keep_fraction=0.5))
-    ours.fit(
-        Rows(),
-        model=nn.Linear(1, 1),
-        n_epochs=2,
-        batch_size=7,
-        forward=index_forward,
-        n_accumulation=n_accumulation,
-        n_workers=n_workers,
-    )
-    assert ours.scorer_.scores_.tolist() == list(range(N))
-    assert ours.indices_.tolist() == list(range(30, 60))
 
 
 def test_accumulated_batches_are_one_large_batch():

@@ -217,7 +217,6 @@ class DynamicPruner(BaseEstimator):
         self.n_examples_, self.n_epochs_ = n_examples, check_count("DynamicPruner", "n_epochs", n_epochs, minimum=1)
         self.n_accumulation_ = check_count("DynamicPruner", "n_accumulation", n_accumulation, minimum=1)
         self.batch_size_, self.whole_updates_, self.drop_last_ = batch_size, whole_updates, loader.drop_last
-        self._makes_passes = self.scorer is not None and self.refresh != "observed" and self._selector.uses_scores
         self.selector_: Selector = clone(self._selector)
         counts: dict[str, Any] = {
             "n_accumulation": n_accumulation,
@@ -238,7 +237,7 @@ class DynamicPruner(BaseEstimator):
             n_epochs,
             batch_size,
             **counts,
-            refresh=self.refresh if self._makes_passes else "observed",
+            refresh=self.refresh if self.makes_passes else "observed",
         )
         self.lengths_ = example_lengths(loader.dataset)
         check_ranks(self._ranks, log=log, scheduler=self.scheduler_)
@@ -328,6 +327,11 @@ class DynamicPruner(BaseEstimator):
         )
 
     @property
+    def makes_passes(self) -> bool:
+        """Whether selections are preceded by scoring passes."""
+        return self.scorer is not None and self.refresh != "observed" and self._selector.uses_scores
+
+    @property
     def passes_add_signals(self) -> bool:
         """Whether scores come from scoring passes alone, whose forward gives more signals than that of training."""
         is_wrapped = type(self.scorer_).wrap_forward is not BatchScorer.wrap_forward if self.scorer_ else False
@@ -385,7 +389,7 @@ class DynamicPruner(BaseEstimator):
         if n_keep == self.n_examples_ and share is None:
             self.indices_, self.weights_ = np.arange(n_keep), np.ones(n_keep, np.float32)
         elif decision.reselect or n_keep != len(self.indices_):
-            if self._makes_passes:
+            if self.makes_passes:
                 scores = self._refresh_scores(epoch, record)
             start = time.perf_counter()
             selector = self.selector_.set_params(random_state=[self.random_state, epoch, 3])

@@ -68,6 +68,20 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(written):
 
 
 @pytest.mark.parametrize(
+    ("words", "n_scored"),
+    [
+        (["--refresh", "full"], 180),
+        (["--refresh", "full", "--selector", "random-k"], 0),
+        (["--recipe", "nlu_data_diets", "--n-epochs", 4], 90),
+    ],
+)
+def test_a_dry_run_counts_the_scoring_passes_that_the_run_makes(tmp_path, words, n_scored):
+    words = [*train_words(write_joint(tmp_path / "data", 90), "encoder", tmp_path / "out"), *words]
+    done = run_cli(*words, "--dry-run", "--json")
+    assert json.loads(done.stdout)["n_scored"] == n_scored
+
+
+@pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
         ("n_epochs = 3", "n_epochs = 0", "mine.toml, line 5: n_epochs must be at least 1, got 0."),

@@ -249,11 +249,7 @@ class DynamicPruner(BaseEstimator):
             batch_size=batch_size,
             whole_updates=whole_updates,
         )
-        if 0 in self.plan_.updates:
-            raise InvalidValueError(
-                f"The loader's drop_last=True drops the only batch of an epoch that keeps {min(self.plan_.n_kept)} "
-                f"examples, for a batch has {batch_size}. Keep more, or use drop_last=False."
-            )
+        self._check_batches(min(self.plan_.n_kept))
         if scores is not None and self.scorer_ is not None:
             self.scorer_.store_.load_state_dict(scores.state_dict())
             self.scorer_.store_.restart()
@@ -398,6 +394,7 @@ class DynamicPruner(BaseEstimator):
             else:
                 self._cost_budget.select(selector, scores, self._known, share)
                 record.n_asked = len(selector.indices_)
+            self._check_batches(len(selector.indices_))
             self._ranks.check_agreement(selector.indices_, selector.weights_)
             self.indices_, self.weights_ = selector.indices_, selector.weights_
             record.seconds["select"] = time.perf_counter() - start
@@ -419,6 +416,14 @@ class DynamicPruner(BaseEstimator):
             return len(self.indices_), None
         share = self._cost_budget.share(decision, self.scheduler_, n_epochs=self.n_epochs_, history=self.history_)
         return (self.n_examples_, None) if share == 1.0 else (0, share)
+
+    def _check_batches(self, n_kept: int) -> None:
+        """Raise if an epoch has no batch; where the counts follow from the run, not before it."""
+        if self.drop_last_ and n_kept < self.batch_size_:
+            raise InvalidValueError(
+                f"The loader's drop_last=True drops the only batch of an epoch that keeps {n_kept} "
+                f"examples, for a batch has {self.batch_size_}. Keep more, or use drop_last=False."
+            )
 
     def _begin(self, epoch: int, *, n_observed_batches: int) -> None:
         self.epoch_, self.n_observed_batches_, self._weight_table = epoch, n_observed_batches, None

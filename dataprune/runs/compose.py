@@ -13,7 +13,7 @@ from sklearn.base import clone
 from dataprune.budget import Budget
 from dataprune.data.tasks import Task
 from dataprune.errors import InvalidValueError, check_choice
-from dataprune.models import load_tokenizer
+from dataprune.models import load_encoder, load_tokenizer
 from dataprune.ramps import make_scheduler
 from dataprune.recipes import RECIPES
 from dataprune.runs.config import RunConfig
@@ -279,9 +279,7 @@ def prepare(
         known["groups"] = known["labels"]
     texts = _texts(raw, task) if "features" in selector.needs or isinstance(pruner.scorer, DatasetScorer) else []
     if "features" in selector.needs:
-        from transformers import AutoModel
-
-        known["features"] = embed_texts(texts, AutoModel.from_pretrained(model), load_tokenizer(model))
+        known["features"] = embed_texts(texts, load_encoder(model), load_tokenizer(model))
     if isinstance(pruner.scorer, DatasetScorer):
         rows = raw if "text" in raw.column_names else raw.add_column("text", texts)
         pruner.scorer.fit(rows)

@@ -115,6 +115,22 @@ def test_a_mistake_of_an_option_does_not_blame_the_file(written):
     assert "--set must be one of 'data'" in run_cli("train", written[0], "--set", "odd=1").stderr
 
 
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("data=3", "--data must be a text, got 3."),
+        ("scores=3", "--scores must be a text, got 3."),
+        ("budget=3", "--budget must be a table, got 3."),
+        ("columns=5", "train.columns must be a table, got 5."),
+        ("scorer_args=5", "train.scorer_args must be a table, got 5."),
+        ("output_dir=1", "--output-dir must be a text, got 1."),
+    ],
+)
+def test_a_setting_of_another_kind_is_one_sentence(written, setting, sentence):
+    done = run_cli("train", written[0], "--set", setting, "--dry-run")
+    assert (done.exit_code, done.stderr) == (2, f"Error: {sentence}\n")
+
+
 def test_keys_of_tables_are_not_taken_for_settings(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(LINES.format(data="", model="", out=""))

@@ -320,6 +320,35 @@ def build_model(task: Task, name_or_path: str | Path) -> PreTrainedModel:
     raise InvalidTypeError(f"build_model knows no model for the task {task.name!r}. Build one and pass it to fit.")
 
 
+def load_encoder(name_or_path: str | Path) -> PreTrainedModel:
+    """Load a model without a head, for embeddings.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A folder saved by `save_pretrained`, or a hub name.
+
+    Returns
+    -------
+    PreTrainedModel
+        In eval mode.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such model, or its files are damaged.
+
+    Examples
+    --------
+    >>> load_encoder("./missing")
+    Traceback (most recent call last):
+    dataprune.errors.InvalidValueError: The model './missing' must be an existing folder or a hub name, ...
+    """
+    with loading_quietly(name_or_path):
+        model: PreTrainedModel = AutoModel.from_pretrained(name_or_path)
+    return model
+
+
 def load_tokenizer(name_or_path: str | Path, *, add_prefix_space: bool = True) -> PreTrainedTokenizerBase:
     """Load a fast tokenizer that can tokenise word by word.
 

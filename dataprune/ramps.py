@@ -64,6 +64,11 @@ class RampScheduler(Scheduler):
             If a parameter is out of range.
         """
         super().check()
+        if isinstance(self.keep_fraction, Budget) and self.keep_fraction.seconds is not None:
+            raise InvalidValueError(
+                f"{type(self).__name__}.keep_fraction must not be a budget of seconds, got {self.keep_fraction!r}. "
+                "What time is left for has no ramp: use CyclicScheduler."
+            )
         check_fraction(type(self).__name__, "initial_keep_fraction", self.initial_keep_fraction)
         check_count(type(self).__name__, "n_cycle_epochs", self.n_cycle_epochs, minimum=1)
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from dataprune import DynamicPruner, Loss, StaticPruner, make_joint_nlu, recipes
-from dataprune.errors import InvalidValueError
+from dataprune.errors import DataPruneError
 from dataprune.recipes import RECIPES
 
 N = 120
@@ -101,8 +101,13 @@ def test_a_wrong_word_is_named():
         (lambda: recipes.perplexity_pruning(band="top"), "perplexity_pruning.band must be one of"),
         (lambda: recipes.nlu_data_diets(task="glue"), "nlu_data_diets.task must be one of"),
         (lambda: recipes.active_inheritance("charm"), "active_inheritance.metric must be one of"),
+        (lambda: recipes.infobatch(n_epochs="ten"), "infobatch.n_epochs must be a whole number"),
+        (
+            lambda: recipes.metadata_pruning("n", keep_fraction="half"),
+            "metadata_pruning.keep_fraction must be a number",
+        ),
     ]:
-        with pytest.raises(InvalidValueError, match=words):
+        with pytest.raises(DataPruneError, match=words):
             call()
 
 

@@ -100,5 +100,10 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     print_text(title, style="bold")
-    Console().print(table)
+    console = Console()
+    if right:  # a terminal wraps a line that is too long; cut numbers would be lost
+        console.width = max(
+            console.width, console.measure(table, options=console.options.update(max_width=1000)).maximum
+        )
+    console.print(table)
     print_text("")

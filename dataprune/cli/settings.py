@@ -43,7 +43,7 @@ def to_config(run_file: str | None, typed: Mapping[str, Any]) -> RunConfig:
         If something is missing, unknown or out of range; a mistake in the file is told with its line.
     """
     from dataprune.runs.run import check_config
-    from dataprune.runs.run_file import RunFile, read_run_file
+    from dataprune.runs.run_file import RunFile, checked_setting, read_run_file
 
     with wrong_usage():
         file = RunFile() if run_file is None else read_run_file(run_file)
@@ -51,6 +51,9 @@ def to_config(run_file: str | None, typed: Mapping[str, Any]) -> RunConfig:
         names = {field.name: field.default is field.default_factory is MISSING for field in fields(RunConfig)}
         for name in settings:
             check_choice("train", "set", name, names)
+        for name, value in typed.items():
+            if value is not None:  # --set n=none is its default, where that is None
+                settings[name] = checked_setting(name, value, owner=f"train.{name}")
         for name, is_required in names.items():
             if is_required and settings.get(name) is None:
                 raise UsageError(f"Missing option '--{name.replace('_', '-')}'.")

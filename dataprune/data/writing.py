@@ -80,7 +80,13 @@ def write_rows(path: str | Path, dataset: datasets.Dataset) -> None:
         part = path.with_name(f".{path.name}.part")
         with naming_what_failed(path):
             shutil.rmtree(part, ignore_errors=True)
-            dataset.save_to_disk(part)
+            had_bars = not datasets.are_progress_bars_disabled()
+            datasets.disable_progress_bars()
+            try:
+                dataset.save_to_disk(part)
+            finally:
+                if had_bars:
+                    datasets.enable_progress_bars()
             part.rename(path)
         return
     write_atomically(path, lambda part: _write(part, dataset, path.name))

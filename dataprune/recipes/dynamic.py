@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dataprune.adaptive import SoftPruneScheduler
-from dataprune.errors import check_choice
+from dataprune.errors import check_choice, check_count
 from dataprune.recipes._registry import recipe
 from dataprune.scheduling import ConstantScheduler, CyclicScheduler
 from dataprune.scoring.error_norm import EL2N, JointEL2N
@@ -185,6 +185,7 @@ def infobatch(*, n_epochs: int, drop_fraction: float = 0.5, random_state: int = 
     >>> infobatch(n_epochs=16).scheduler
     SoftPruneScheduler(n_full_final_epochs=2)
     """
+    check_count("infobatch", "n_epochs", n_epochs, minimum=1)
     scheduler = SoftPruneScheduler(drop_fraction=drop_fraction, n_full_final_epochs=n_epochs - int(0.875 * n_epochs))
     return DynamicPruner(Loss(), SoftPrune(), scheduler, random_state=random_state)
 

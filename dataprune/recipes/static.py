@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dataprune.errors import check_choice
+from dataprune.errors import check_choice, check_fraction
 from dataprune.recipes._registry import recipe
 from dataprune.scoring.metadata import ColumnScore, FunctionScore
 from dataprune.scoring.perplexity import Perplexity
@@ -234,6 +234,7 @@ METRICS: dict[str, type[_TextMetric]] = {"length": _Length, "lexical-diversity":
 
 
 def _band(band: str, keep_fraction: float, *, owner: str) -> Selector:
+    check_fraction(owner, "keep_fraction", keep_fraction)
     selectors: dict[str, Selector] = {
         "low": BothEnds(hard_fraction=0.0, keep_fraction=keep_fraction),
         "medium": ScoreWindow(offset_fraction=max(0.0, (1 - keep_fraction) / 2), keep_fraction=keep_fraction),

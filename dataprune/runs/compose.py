@@ -13,7 +13,7 @@ from sklearn.base import clone
 from dataprune.budget import Budget
 from dataprune.data.tasks import Task, TextTask
 from dataprune.errors import InvalidValueError, check_choice
-from dataprune.models import load_tokenizer
+from dataprune.models import load_encoder, load_tokenizer
 from dataprune.ramps import make_scheduler
 from dataprune.recipes import RECIPES
 from dataprune.runs.config import RunConfig
@@ -314,11 +314,7 @@ def prepare(
     if "groups" in selector.needs and known:
         known["groups"] = known["labels"]
     if "features" in selector.needs:
-        texts = task.texts(raw)
-
-        from transformers import AutoModel
-
-        known["features"] = embed_texts(texts, AutoModel.from_pretrained(model), load_tokenizer(model))
+        known["features"] = embed_texts(task.texts(raw), load_encoder(model), load_tokenizer(model))
     if isinstance(pruner.scorer, DatasetScorer):
         has_texts = isinstance(task, TextTask) and "text" not in raw.column_names
         pruner.scorer.fit(raw.add_column("text", task.texts(raw)) if has_texts else raw)

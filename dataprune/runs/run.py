@@ -153,13 +153,14 @@ def plan(config: RunConfig) -> tuple[Plan, list[str]]:
     """
     check_config(config)
     data, task = _load(config)
-    scheduler = make_pruner(config, task).scheduler or CyclicScheduler()
+    pruner = make_pruner(config, task)
+    scheduler = pruner.scheduler or CyclicScheduler()
     return scheduler.plan(
         len(data.splits["train"]),
         config.n_epochs,
         config.batch_size,
         n_accumulation=config.n_accumulation,
-        refresh=config.refresh,
+        refresh=pruner.refresh if pruner.makes_passes else "observed",  # a recipe has its own
     ), [*data.notes, *task.unseen_report()]
 
 

@@ -101,7 +101,7 @@ def read_run_file(path: str | Path) -> RunFile:
             close = difflib.get_close_matches(name, hints, n=1)
             meant = f" Did you mean {close[0]!r}?" if close else f" Settings are {', '.join(hints)}."
             raise InvalidValueError(f"{where}: there is no setting {name!r}.{meant}")
-        settings[name] = _checked(value, hints[name], f"{where}: {name}")
+        settings[name] = checked_setting(name, value, owner=f"{where}: {name}")
     return RunFile(str(path), settings, lines)
 
 
@@ -136,7 +136,34 @@ def _without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _checked(value: Any, hint: Any, owner: str) -> Any:
+def checked_setting(name: str, value: Any, *, owner: str) -> Any:
+    """Return the value of a setting as its kind, or raise.
+
+    Parameters
+    ----------
+    name : str
+        A field of `RunConfig`.
+    value : object
+        What the user wrote.
+    owner : str
+        What the message names.
+
+    Returns
+    -------
+    object
+        A whole number as a float, where the setting is one.
+
+    Raises
+    ------
+    InvalidTypeError
+        If it is of another kind.
+
+    Examples
+    --------
+    >>> checked_setting("learning_rate", 1, owner="learning_rate")
+    1.0
+    """
+    hint = get_type_hints(RunConfig)[name]
     hints = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     kinds = [kind for kind in (get_origin(hint) or hint for hint in hints) if kind in KINDS]
     if float in kinds and type(value) is int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dataprune.data.reading import read_file, read_splits
 from dataprune.data.roles import COMMON_NAMES, find_columns
 from dataprune.errors import DataError, InvalidValueError, check_choice
-from dataprune.models import load_tokenizer
+from dataprune.models import load_encoder, load_tokenizer, loading_quietly
 from dataprune.recipes import RECIPES
 from dataprune.runs.compose import SCORERS, SELECTORS, make_recipe
 from dataprune.scoring.base import DatasetScorer
@@ -168,7 +168,14 @@ def texts_of(dataset: datasets.Dataset, column: str | None, *, place: str) -> li
             )
     elif column not in dataset.column_names:
         raise DataError(f"{place} has no column {column!r}, but {', '.join(dataset.column_names)}.")
-    return [value if isinstance(value, str) else " ".join(map(str, value)) for value in dataset[column][:]]
+    texts = dataset[column][:]
+    for row, value in enumerate(texts):
+        if not isinstance(value, str | list):
+            raise DataError(
+                f"{place}, row {row}: column {column!r} must hold texts or lists of words, got {value!r}. "
+                "Correct or drop that row, or name another column with --text-column."
+            )
+    return [text if isinstance(text, str) else " ".join(map(str, text)) for text in texts]
 
 
 def score_rows(
@@ -217,13 +224,15 @@ def score_rows(
         if model is None:
             kind = "an encoder" if isinstance(scorer, PrototypeDistance) else "a causal language model"
             raise InvalidValueError(f"{type(scorer).__name__} needs {kind}. Pass --model with its folder or hub name.")
-        from transformers import AutoModel, AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM
 
         tokenizer = load_tokenizer(model)
         if isinstance(scorer, PrototypeDistance):
-            return scorer.fit(embed_texts(texts or [], AutoModel.from_pretrained(model), tokenizer)).scores_
+            return scorer.fit(embed_texts(texts or [], load_encoder(model), tokenizer)).scores_
+        with loading_quietly(model):
+            reference = AutoModelForCausalLM.from_pretrained(model)
         scorer.set_params(column=None)
-        return scorer.fit(texts, model=AutoModelForCausalLM.from_pretrained(model), tokenizer=tokenizer).scores_
+        return scorer.fit(texts, model=reference, tokenizer=tokenizer).scores_
     scorer.set_params(column=None)
     return scorer.fit(texts).scores_
 
@@ -255,12 +264,22 @@ def read_scores(path: str | Path, n_rows: int) -> tuple[NDArray[np.int64], NDArr
     table = read_file(Path(path))
     if not {"source_row", "score"} <= {*table.column_names}:
         raise DataError(f"{path} must have the columns 'source_row' and 'score', got {', '.join(table.column_names)}.")
+    for number, (row, score) in enumerate(zip(table["source_row"][:], table["score"][:], strict=True)):
+        if type(row) is not int or not isinstance(score, int | float | None):
+            raise DataError(
+                f"{path}, row {number}: 'source_row' must be a whole number and 'score' a number, "
+                f"got {row!r} and {score!r}."
+            )
     rows = np.asarray(table["source_row"][:], np.int64)
     scores = np.asarray([np.nan if score is None else score for score in table["score"][:]], np.float32)
-    rows, first = np.unique(rows, return_index=True)
+    order = np.argsort(rows, kind="stable")
+    rows, scores = rows[order], scores[order]
     if len(rows) and not (rows[0] >= 0 and rows[-1] < n_rows):
-        raise DataError(f"{path} has a score of row {rows[-1]}, but the data have {n_rows} rows: they are others.")
-    return rows, scores[first]
+        outside = rows[0] if rows[0] < 0 else rows[-1]
+        raise DataError(f"{path} has a score of row {outside}, but the data have {n_rows} rows: they are others.")
+    if (repeated := rows[1:][np.diff(rows) == 0]).size:
+        raise DataError(f"{path} has more than one score of row {repeated[0]}. Keep one for each row.")
+    return rows, scores
 
 
 def mean_scores(paths: Sequence[str | Path], n_rows: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -375,9 +394,7 @@ def select_rows(
     if "features" in selector.needs:
         if model is None:
             raise InvalidValueError(f"{name} needs embeddings. Pass --model with the folder or hub name of an encoder.")
-        from transformers import AutoModel
-
-        known["features"] = embed_texts(texts or [], AutoModel.from_pretrained(model), load_tokenizer(model))
+        known["features"] = embed_texts(texts or [], load_encoder(model), load_tokenizer(model))
     if "cost" in selector.needs:
         known["cost"] = [len(text.split()) or 1 for text in texts or []]
     given = np.zeros(len(dataset), np.float32) if scores is None else scores

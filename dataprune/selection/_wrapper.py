@@ -58,12 +58,13 @@ class SelectorWrapper(Selector):
 
     @property
     def _inner(self) -> Selector:
-        return TopK() if self.selector is None else self.selector
+        inner = TopK() if self.selector is None else self.selector
+        if not isinstance(inner, Selector):
+            raise InvalidTypeError(f"{type(self).__name__}.selector must be a Selector, got {inner!r}.")
+        return inner
 
     def _check_inner(self) -> None:
         owner, inner = type(self).__name__, self._inner
-        if not isinstance(inner, Selector):
-            raise InvalidTypeError(f"{owner}.selector must be a Selector, got {inner!r}.")
         for name, default in (("keep_fraction", 1.0), ("random_state", None)):
             if (value := getattr(inner, name)) != default:
                 raise InvalidValueError(

@@ -98,8 +98,14 @@ class CostBudget:
         low, high, fitted = 1, len(scores), 0
         while low < high:
             middle = (low + high + 1) // 2
-            fitted = middle
-            if self.cost[selector.fit(scores, n_keep=middle, **known).indices_].sum() <= limit:
+            try:
+                spent = self.cost[selector.fit(scores, n_keep=middle, **known).indices_].sum()
+                fitted = middle
+            except InvalidValueError as error:
+                if ".n_keep must be at least" not in str(error):
+                    raise
+                spent, fitted = 0.0, 0  # fewer than floors need: the answer is above, or the last fit says why not
+            if spent <= limit:
                 low = middle
             else:
                 high = middle - 1

@@ -217,7 +217,6 @@ class DynamicPruner(BaseEstimator):
         self.n_examples_, self.n_epochs_ = n_examples, check_count("DynamicPruner", "n_epochs", n_epochs, minimum=1)
         self.n_accumulation_ = check_count("DynamicPruner", "n_accumulation", n_accumulation, minimum=1)
         self.batch_size_, self.whole_updates_, self.drop_last_ = batch_size, whole_updates, loader.drop_last
-        self._makes_passes = self.scorer is not None and self.refresh != "observed" and self._selector.uses_scores
         self.selector_: Selector = clone(self._selector)
         counts: dict[str, Any] = {
             "n_accumulation": n_accumulation,
@@ -238,7 +237,7 @@ class DynamicPruner(BaseEstimator):
             n_epochs,
             batch_size,
             **counts,
-            refresh=self.refresh if self._makes_passes else "observed",
+            refresh=self.refresh if self.makes_passes else "observed",
         )
         self.lengths_ = example_lengths(loader.dataset)
         check_ranks(self._ranks, log=log, scheduler=self.scheduler_)
@@ -250,11 +249,7 @@ class DynamicPruner(BaseEstimator):
             batch_size=batch_size,
             whole_updates=whole_updates,
         )
-        if 0 in self.plan_.updates:
-            raise InvalidValueError(
-                f"The loader's drop_last=True drops the only batch of an epoch that keeps {min(self.plan_.n_kept)} "
-                f"examples, for a batch has {batch_size}. Keep more, or use drop_last=False."
-            )
+        self._check_batches(min(self.plan_.n_kept))
         if scores is not None and self.scorer_ is not None:
             self.scorer_.store_.load_state_dict(scores.state_dict())
             self.scorer_.store_.restart()
@@ -329,6 +324,11 @@ class DynamicPruner(BaseEstimator):
         )
 
     @property
+    def makes_passes(self) -> bool:
+        """Whether selections are preceded by scoring passes."""
+        return self.scorer is not None and self.refresh != "observed" and self._selector.uses_scores
+
+    @property
     def passes_add_signals(self) -> bool:
         """Whether scores come from scoring passes alone, whose forward gives more signals than that of training."""
         is_wrapped = type(self.scorer_).wrap_forward is not BatchScorer.wrap_forward if self.scorer_ else False
@@ -386,7 +386,7 @@ class DynamicPruner(BaseEstimator):
         if n_keep == self.n_examples_ and share is None:
             self.indices_, self.weights_ = np.arange(n_keep), np.ones(n_keep, np.float32)
         elif decision.reselect or n_keep != len(self.indices_):
-            if self._makes_passes:
+            if self.makes_passes:
                 scores = self._refresh_scores(epoch, record)
             start = time.perf_counter()
             selector = self.selector_.set_params(random_state=[self.random_state, epoch, 3])
@@ -395,6 +395,7 @@ class DynamicPruner(BaseEstimator):
             else:
                 self._cost_budget.select(selector, scores, self._known, share)
                 record.n_asked = len(selector.indices_)
+            self._check_batches(len(selector.indices_))
             self._ranks.check_agreement(selector.indices_, selector.weights_)
             self.indices_, self.weights_ = selector.indices_, selector.weights_
             record.seconds["select"] = time.perf_counter() - start
@@ -416,6 +417,14 @@ class DynamicPruner(BaseEstimator):
             return len(self.indices_), None
         share = self._cost_budget.share(decision, self.scheduler_, n_epochs=self.n_epochs_, history=self.history_)
         return (self.n_examples_, None) if share == 1.0 else (0, share)
+
+    def _check_batches(self, n_kept: int) -> None:
+        """Raise if an epoch has no batch; where the counts follow from the run, not before it."""
+        if self.drop_last_ and n_kept < self.batch_size_:
+            raise InvalidValueError(
+                f"The loader's drop_last=True drops the only batch of an epoch that keeps {n_kept} "
+                f"examples, for a batch has {self.batch_size_}. Keep more, or use drop_last=False."
+            )
 
     def _begin(self, epoch: int, *, n_observed_batches: int) -> None:
         self.epoch_, self.n_observed_batches_, self._weight_table = epoch, n_observed_batches, None

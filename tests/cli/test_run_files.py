@@ -68,6 +68,20 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(written):
 
 
 @pytest.mark.parametrize(
+    ("words", "n_scored"),
+    [
+        (["--refresh", "full"], 180),
+        (["--refresh", "full", "--selector", "random-k"], 0),
+        (["--recipe", "nlu_data_diets", "--n-epochs", 4], 90),
+    ],
+)
+def test_a_dry_run_counts_the_scoring_passes_that_the_run_makes(tmp_path, words, n_scored):
+    words = [*train_words(write_joint(tmp_path / "data", 90), "encoder", tmp_path / "out"), *words]
+    done = run_cli(*words, "--dry-run", "--json")
+    assert json.loads(done.stdout)["n_scored"] == n_scored
+
+
+@pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
         ("n_epochs = 3", "n_epochs = 0", "mine.toml, line 5: n_epochs must be at least 1, got 0."),
@@ -99,6 +113,22 @@ def test_a_mistake_of_an_option_does_not_blame_the_file(written):
     done = run_cli("train", written[0], "--n-epochs", 0)
     assert done.stderr == "Error: --n-epochs must be at least 1, got 0.\n"
     assert "--set must be one of 'data'" in run_cli("train", written[0], "--set", "odd=1").stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("data=3", "--data must be a text, got 3."),
+        ("scores=3", "--scores must be a text, got 3."),
+        ("budget=3", "--budget must be a table, got 3."),
+        ("columns=5", "train.columns must be a table, got 5."),
+        ("scorer_args=5", "train.scorer_args must be a table, got 5."),
+        ("output_dir=1", "--output-dir must be a text, got 1."),
+    ],
+)
+def test_a_setting_of_another_kind_is_one_sentence(written, setting, sentence):
+    done = run_cli("train", written[0], "--set", setting, "--dry-run")
+    assert (done.exit_code, done.stderr) == (2, f"Error: {sentence}\n")
 
 
 def test_keys_of_tables_are_not_taken_for_settings(tmp_path):

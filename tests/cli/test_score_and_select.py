@@ -85,6 +85,48 @@ def test_the_scores_of_a_run_choose_among_the_rows_it_trained_on(tmp_path, tiny_
     assert len(read_file(tmp_path / "o.jsonl")) == 18
 
 
+def test_a_model_and_a_folder_are_handled_without_bars(rows, tmp_path, tiny_encoder_dir, capfd):
+    words = ["--selector", "k-center", "--model", tiny_encoder_dir, "--keep-fraction", 0.5]
+    done = run_cli("select", rows, *words, "--output", tmp_path / "folder")
+    assert (done.exit_code, done.stderr, capfd.readouterr().err) == (0, "", "")
+
+
+def test_an_encoder_is_no_language_model(rows, tmp_path, tiny_encoder_dir):
+    words = ["--scorer", "perplexity", "--model", tiny_encoder_dir, "--output", tmp_path / "s.csv"]
+    done = run_cli("score", rows, *words)
+    assert done.exit_code == 1
+    assert "Perplexity needs model=... as a causal language model" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ([{"source_row": -1, "score": 1.0}], "has a score of row -1, but the data have 28 rows"),
+        ([{"source_row": 1, "score": 1.0}] * 2, "has more than one score of row 1"),
+        ([{"source_row": 1.5, "score": 1.0}], "row 0: 'source_row' must be a whole number"),
+        ([{"source_row": 0, "score": 1.0}, {"source_row": None, "score": 1.0}], "row 1: 'source_row' must be a whole"),
+        (
+            [{"source_row": 0, "score": "x"}],
+            "row 0: 'source_row' must be a whole number and 'score' a number, got 0 and",
+        ),
+    ],
+)
+def test_scores_that_are_none_are_refused(table, sentence, rows, tmp_path):
+    write_rows(tmp_path / "s.jsonl", table)
+    words = ["--scores", tmp_path / "s.jsonl", "--keep-fraction", 0.5, "--output", tmp_path / "o.csv"]
+    done = run_cli("select", rows, *words)
+    assert done.exit_code == 1
+    assert sentence in done.stderr
+
+
+def test_a_row_without_a_text_is_named(tmp_path):
+    write_rows(tmp_path / "rows.jsonl", [{"text": "play jazz", "n": 1}, {"text": None, "n": 2}])
+    words = ["--scorer", "tfidf-distance", "--output", tmp_path / "o.csv"]
+    assert "row 1: column 'text' must hold texts" in run_cli("score", tmp_path / "rows.jsonl", *words).stderr
+    done = run_cli("score", tmp_path / "rows.jsonl", *words, "--text-column", "n")
+    assert "row 0: column 'n' must hold texts or lists of words, got 1." in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

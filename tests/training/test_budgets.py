@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from torch.utils.data import DataLoader
 from training_parts import N, classifier, loader, points
 from transformers import BertConfig, BertForSequenceClassification
 
 from dataprune import (
     EL2N,
     Budget,
+    ClassFloor,
     ConstantScheduler,
     CyclicScheduler,
     DynamicPruner,
@@ -143,6 +145,44 @@ def test_a_budget_that_cannot_be_kept_is_refused(budget, error, words):
     pruner = DynamicPruner(EL2N(), TopK(), CyclicScheduler(keep_fraction=budget))
     with pytest.raises(error, match=words):
         pruner.fit(points(), model=classifier(), n_epochs=3, batch_size=8)
+
+
+def test_floors_that_fit_into_the_tokens_are_kept():
+    labels = [i % 4 for i in range(200)]
+    pruner = DynamicPruner(
+        EL2N(),
+        ClassFloor(TopK(), n_min=8),  # 32 of the 40 that fit; fewer are looked at on the way
+        CyclicScheduler(keep_fraction=Budget(token_fraction=0.2)),
+    )
+    known = {"cost": np.ones(200), "labels": labels}
+    data = [(torch.tensor([float(label), 1.0]), label) for label in labels]
+    pruner.fit(data, model=torch.nn.Linear(2, 4), n_epochs=2, batch_size=20, **known)
+    assert pruner.history_[1].n_kept == 40
+    pruner.set_params(scheduler__keep_fraction=Budget(token_fraction=0.1))
+    with pytest.raises(InvalidValueError, match=r"ClassFloor\.n_keep must be at least 32"):
+        pruner.fit(data, model=torch.nn.Linear(2, 4), n_epochs=2, batch_size=20, **known)
+
+
+@pytest.mark.parametrize(
+    ("selector", "scheduler"),
+    [
+        (TopK(), CyclicScheduler(keep_fraction=Budget(token_fraction=0.1))),
+        (SoftPrune(), SoftPruneScheduler(drop_fraction=0.99, n_full_final_epochs=0)),
+    ],
+)
+def test_an_epoch_that_turns_out_to_have_no_batch_is_refused(selector, scheduler):
+    pruner = DynamicPruner(Loss(), selector, scheduler)
+    loader = DataLoader([(torch.zeros(2), 0)] * 40, 36, shuffle=True, drop_last=True)
+    pruner.attach(loader, n_epochs=2, cost=np.ones(40))
+    pruner.set_epoch(0)
+    pruner.observe(torch.arange(40), loss=torch.arange(40.0) ** 2)
+    with pytest.raises(InvalidValueError, match="drop_last=True drops the only batch of an epoch that keeps"):
+        pruner.set_epoch(1)
+
+
+def test_a_ramp_has_no_seconds():
+    with pytest.raises(InvalidValueError, match=r"LinearScheduler\.keep_fraction must not be a budget of seconds"):
+        LinearScheduler(keep_fraction=Budget(seconds=60)).plan(40, 5, 8)
 
 
 def test_seconds_need_a_warm_up():

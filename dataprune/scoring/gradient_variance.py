@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from dataprune.data.files import read_tensors, write_tensors
+from dataprune.data.fingerprint import fingerprint
 from dataprune.data.forward import Forward, default_forward
 from dataprune.data.indexed import IndexedDataset
-from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError
+from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError, StateError
 from dataprune.scoring._gradients_input import with_input_gradients
 from dataprune.scoring.base import Scorer
+from dataprune.scoring.provenance import check_same_data, provenance
 from dataprune.scoring.scoring_pass import scoring_pass
+
+_FORMAT = "dataprune.VarianceOfGradients/1"
+_ARRAYS = {"means": np.float32, "sizes": np.int64, "squares": np.float64, "labels": np.int64}
 
 
 class VarianceOfGradients(Scorer):
@@ -37,6 +44,8 @@ class VarianceOfGradients(Scorer):
         Variances, at least 0.
     n_checkpoints_ : int
         Checkpoints seen.
+    provenance_ : dict
+        Where the scores come from: data fingerprint, parameters, hash of the last checkpoint, versions.
 
     Notes
     -----
@@ -105,6 +114,7 @@ class VarianceOfGradients(Scorer):
         """
         n_examples = len(IndexedDataset(dataset))
         self.n_checkpoints_ = 0
+        self.provenance_: dict[str, Any] = {}
         self._means: list[NDArray[np.float32] | None] = [None] * n_examples
         self._squares = np.zeros(n_examples)  # squared deviations, summed over dimensions
         self._labels = np.zeros(n_examples, np.int64)
@@ -147,6 +157,8 @@ class VarianceOfGradients(Scorer):
             If there is no model.
         InvalidValueError
             If the signals or the inputs do not fit, or the data set has another length than the fitted one.
+        StateError
+            If the data set has other rows than the fitted one.
         """
         if not isinstance(model, nn.Module):
             raise InvalidTypeError(
@@ -161,6 +173,8 @@ class VarianceOfGradients(Scorer):
                 f"VarianceOfGradients was fitted on {len(self._means)} examples, got {n_examples}. "
                 "Call fit() for other data."
             )
+        data_fingerprint = fingerprint(dataset)
+        check_same_data(self.provenance_, data_fingerprint)
         # An error half way leaves an unfitted scorer, not one whose first rows have seen a checkpoint more.
         (means, n_seen), (self._means, self.n_checkpoints_) = (self._means, self.n_checkpoints_), ([], 0)
         for index, signals in scoring_pass(
@@ -177,6 +191,7 @@ class VarianceOfGradients(Scorer):
             for row, gradient, mask in zip(index.tolist(), gradients, kept, strict=True):
                 means[row] = self._updated(row, means[row], gradient[mask].ravel(), n_seen + 1)
         self._means, self.n_checkpoints_ = means, n_seen + 1
+        self.provenance_ = provenance(self, data_fingerprint=data_fingerprint, model=model)
         return self
 
     def _updated(
@@ -193,6 +208,81 @@ class VarianceOfGradients(Scorer):
         deviation = gradient - mean
         self._squares[row] += (1 - 1 / n) * float(np.dot(deviation, deviation))
         return mean + deviation / np.float32(n)
+
+    def save(self, path: str | Path) -> None:
+        """Write what the checkpoints so far have told to one safetensors file, atomically; `load` goes on from it.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; its folder must exist. It is as large as all inputs: one gradient per example.
+
+        Raises
+        ------
+        NotFittedError
+            Before the first checkpoint.
+
+        Examples
+        --------
+        >>> import tempfile, torch
+        >>> data, model = [(torch.ones(2), 0)], nn.Linear(2, 2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     VarianceOfGradients().fit(data, model=model).save(f"{folder}/vog.safetensors")
+        ...     loaded = VarianceOfGradients.load(f"{folder}/vog.safetensors")
+        >>> loaded.partial_fit(data, model=model).n_checkpoints_
+        2
+        """
+        if not getattr(self, "n_checkpoints_", 0):
+            raise NotFittedError("VarianceOfGradients has seen no checkpoint yet. Call fit(dataset, model=...) first.")
+        means = [mean for mean in self._means if mean is not None]  # each example was seen at each checkpoint
+        arrays = {
+            "means": np.concatenate([np.empty(0, np.float32), *means]),
+            "sizes": np.array([mean.size for mean in means], np.int64),
+            "squares": self._squares,
+            "labels": self._labels,
+        }
+        settings = {
+            "format": _FORMAT,
+            "normalize_by_class": self.normalize_by_class,
+            "n_checkpoints": self.n_checkpoints_,
+            "provenance": self.provenance_,
+        }
+        write_tensors(path, arrays, settings)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a scorer that `save` wrote; nothing is unpickled.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        VarianceOfGradients
+            As it was; `partial_fit` adds checkpoints, of the same data only.
+
+        Raises
+        ------
+        StateError
+            If the file is missing, damaged, or of another kind.
+
+        Examples
+        --------
+        >>> VarianceOfGradients.load("missing.safetensors")
+        Traceback (most recent call last):
+        dataprune.errors.StateError: The file missing.safetensors does not exist.
+        """
+        arrays, settings = read_tensors(path)
+        is_whole = settings.get("format") == _FORMAT and {n: a.dtype for n, a in arrays.items()} == _ARRAYS
+        if not is_whole or arrays["sizes"].sum() != len(arrays["means"]):
+            raise StateError(f"The file {path} holds no VarianceOfGradients that this version of dataprune can read.")
+        scorer = cls(normalize_by_class=settings["normalize_by_class"])
+        scorer.n_checkpoints_, scorer.provenance_ = settings["n_checkpoints"], settings["provenance"]
+        scorer._means = list(np.split(arrays["means"], arrays["sizes"].cumsum()[:-1])) if len(arrays["sizes"]) else []
+        scorer._squares, scorer._labels = arrays["squares"].copy(), arrays["labels"].copy()
+        return scorer
 
     @property
     def variances_(self) -> NDArray[np.float32]:

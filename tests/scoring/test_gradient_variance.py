@@ -9,8 +9,9 @@ from sklearn.base import clone
 from torch import nn
 from transformers import BertForSequenceClassification
 
+from dataprune.data.files import write_tensors
 from dataprune.data.forward import default_forward
-from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError
+from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError, StateError
 from dataprune.scoring.gradient_variance import VarianceOfGradients
 from dataprune.testing import unchanged_random_state
 
@@ -258,3 +259,41 @@ def test_a_nan_gradient_names_its_example():
     data[4] = (torch.full((4,), float("nan")), data[4][1])
     with pytest.raises(InvalidValueError, match="The score of example 4 is NaN"):
         _ = VarianceOfGradients().fit(data, model=[built(mlp, 0), built(mlp, 1)]).scores_
+
+
+@pytest.mark.parametrize("normalize_by_class", [True, False])
+def test_a_saved_scorer_goes_on_as_if_it_had_never_stopped(tmp_path, normalize_by_class, berts):
+    for rows, models, known in (  # inputs of one size, and of many
+        (float_data(), [built(mlp, seed) for seed in range(3)], {}),
+        (token_rows(), [berts[0], berts[1], berts[0]], {"collate_fn": collate}),
+    ):
+        whole = VarianceOfGradients(normalize_by_class=normalize_by_class).fit(rows, model=models, **known)
+        half = VarianceOfGradients(normalize_by_class=normalize_by_class).fit(rows, model=models[:2], **known)
+        half.save(tmp_path / "half.safetensors")
+        loaded = VarianceOfGradients.load(tmp_path / "half.safetensors")
+        assert repr(loaded) == repr(half)
+        np.testing.assert_array_equal(loaded.scores_, half.scores_)
+        np.testing.assert_array_equal(loaded.partial_fit(rows, model=models[2], **known).scores_, whole.scores_)
+        assert loaded.n_checkpoints_ == 3
+
+
+def test_checkpoints_of_other_rows_are_refused_after_loading_too(tmp_path):
+    scorer = VarianceOfGradients().fit(float_data(), model=built(mlp, 0))
+    scorer.save(tmp_path / "vog.safetensors")
+    for known in (scorer, VarianceOfGradients.load(tmp_path / "vog.safetensors")):
+        with pytest.raises(StateError, match="made for other data"):
+            known.partial_fit(float_data(seed=1), model=built(mlp, 1))
+        assert known.n_checkpoints_ == 1
+
+
+def test_a_scorer_of_no_examples_is_saved_and_one_of_no_checkpoint_is_not(tmp_path):
+    VarianceOfGradients().fit([], model=built(mlp, 0)).save(tmp_path / "empty.safetensors")
+    assert VarianceOfGradients.load(tmp_path / "empty.safetensors").n_checkpoints_ == 1
+    with pytest.raises(NotFittedError, match="has seen no checkpoint yet"):
+        VarianceOfGradients().save(tmp_path / "none.safetensors")
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    write_tensors(tmp_path / "other.safetensors", {"means": np.zeros(2, np.float32)}, {"format": "other"})
+    with pytest.raises(StateError, match="holds no VarianceOfGradients"):
+        VarianceOfGradients.load(tmp_path / "other.safetensors")

@@ -4,8 +4,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from dataprune import SoftPrune, TopOrStratified, recipes
 
@@ -33,6 +35,37 @@ def test_infobatch_drops_half_of_what_lies_below_the_mean_and_doubles_the_rest(s
         theirs = {i: len(below) / (len(below) - n_dropped) if i in below else 1.0 for i in range(n_examples)}
         for row, weight in zip(chosen.indices_.tolist(), chosen.weights_, strict=True):
             assert weight * n_examples / n_keep == pytest.approx(theirs[row], rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_infobatch_run_prunes_by_the_losses_that_it_saw_and_not_in_its_last_eighth(seed):
+    losses = torch.tensor([0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 4.0, 5.0, 6.0, 7.0])  # mean 2.32
+    pruner = recipes.infobatch(n_epochs=16, random_state=seed)
+    loader = pruner.attach(DataLoader(list(range(10)), batch_size=3, shuffle=True), n_epochs=16)
+    below = {0, 1, 2, 3, 4, 5}
+    for epoch in range(16):
+        pruner.set_epoch(epoch)
+        kept = set(pruner.indices_.tolist())
+        if epoch == 0 or epoch >= 0.875 * 16:
+            assert kept == set(range(10))
+            assert pruner.has_unit_weights
+        else:
+            assert kept >= set(range(6, 10))
+            assert len(kept & below) == 3  # half of the group goes
+            theirs = torch.tensor([2.0 if row in below else 1.0 for row in sorted(kept)])  # 1 / (1 - r)
+            ours = pruner.weights(torch.tensor(sorted(kept)))
+            torch.testing.assert_close(ours * 10 / 7, theirs)  # the factor that the card tells of
+        for index, _ in loader:
+            pruner.observe(index, loss=losses[index])
+    pruner.close()
+
+
+def test_infobatch_drops_each_example_of_its_group_equally_often():
+    scores, n_draws, counts = np.array([0.1] * 3 + [0.2] * 3 + [9.0] * 3, np.float32), 2000, np.zeros(9)
+    for seed in range(n_draws):
+        counts[SoftPrune(random_state=seed).fit(scores, n_keep=6).indices_] += 1
+    assert (counts[6:] == n_draws).all()
+    assert np.abs(counts[:6] / n_draws - 0.5).max() < 4 * (0.25 / n_draws) ** 0.5
 
 
 def strata_of(scores, n_strata):
@@ -99,6 +132,16 @@ def test_scdp_draws_anew_for_another_seed_above_the_limit_only():
     assert kept(30, 0) != kept(30, 1)
 
 
+def test_inside_a_stratum_of_ccs_chance_decides():
+    scores = np.repeat([0.0, 1.0], [20, 4]).astype(np.float32)  # two strata in use
+    counts = np.zeros(24)
+    for seed in range(2000):
+        selector = recipes.ccs(cutoff_fraction=0.0).selector.set_params(random_state=seed)
+        counts[selector.fit(scores, n_keep=8).indices_] += 1
+    assert (counts[20:] == 2000).all()  # four there, four wanted
+    assert np.abs(counts[:20] / 2000 - 0.2).max() < 4 * (0.16 / 2000) ** 0.5
+
+
 @pytest.mark.parametrize("hard_fraction", [0.0, 0.3, 1.0])
 def test_deft_ucs_keeps_its_easy_and_hard_shares_of_each_cluster(hard_fraction):
     rng = np.random.default_rng(0)
@@ -114,6 +157,53 @@ def test_deft_ucs_keeps_its_easy_and_hard_shares_of_each_cluster(hard_fraction):
         order = rows[np.argsort(distances)]
         expected = {*order[: 10 - n_far].tolist(), *order[20 - n_far :].tolist()}
         assert kept & set(rows.tolist()) == expected
+
+
+def test_deft_ucs_gives_large_clusters_more():
+    rng = np.random.default_rng(1)
+    sizes = np.array([10, 20, 30, 40, 20, 10, 20])
+    cluster = np.repeat(np.arange(7), sizes)
+    features = 50 * np.eye(7)[cluster] + 0.1 * rng.normal(size=(150, 7))
+    kept = recipes.deft_ucs(keep_fraction=0.2).fit(list(range(150)), features=features).indices_
+    assert np.bincount(cluster[kept], minlength=7).tolist() == (sizes // 5).tolist()
+    for c in range(7):
+        rows = np.flatnonzero(cluster == c)
+        distances = np.linalg.norm(features[rows] - features[rows].mean(0), axis=1)
+        order = rows[np.argsort(distances)].tolist()
+        n_near = len(set(kept.tolist()) & set(order[: len(rows) // 10 + 1]))
+        n_far = len(set(kept.tolist()) & set(order[-(len(rows) // 10 + 1) :]))
+        assert abs(n_near - n_far) <= 1  # half and half; the odd one is a convention
+        assert n_near + n_far == len(rows) // 5
+
+
+def slow_smart_inside_a_task(features, n_keep):
+    """Greedy facility location: the candidate that covers the task best, the lower row at ties."""
+    lengths = np.linalg.norm(features, axis=1)
+    similarity = [
+        [max(0.0, float(a @ b) / (x * y)) for b, y in zip(features, lengths, strict=True)]
+        for a, x in zip(features, lengths, strict=True)
+    ]
+    kept = []
+    for _ in range(n_keep):
+        values = {
+            j: sum(max(row[k] for k in [*kept, j]) for row in similarity) for j in range(len(features)) if j not in kept
+        }
+        best = max(values.values())
+        kept.append(min(j for j, value in values.items() if value >= best - 1e-6))
+    return kept
+
+
+def test_smart_covers_each_task_within_its_budget():
+    rng = np.random.default_rng(3)
+    groups = np.arange(40) % 2
+    features = rng.normal(size=(40, 3)) + 2 * np.eye(3)[groups]
+    pruner = recipes.smart(keep_fraction=0.25).set_params(selector__epsilon=0.0)
+    kept = pruner.fit(list(range(40)), features=features, groups=groups).indices_
+    assert len(kept) == 10
+    for task in range(2):
+        rows = np.flatnonzero(groups == task)
+        expected = slow_smart_inside_a_task(features[rows], int((groups[kept] == task).sum()))
+        assert sorted(rows[expected].tolist()) == kept[groups[kept] == task].tolist()
 
 
 def test_smart_shares_its_budget_by_graph_cut():

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dataprune.data.tasks import (
         CausalLMTask,
         ClassificationTask,
+        ImageClassificationTask,
         JointNLUTask,
         MultiLabelTask,
         RegressionTask,
@@ -103,6 +104,7 @@ _HOMES = {
     "data.tasks": (
         "CausalLMTask",
         "ClassificationTask",
+        "ImageClassificationTask",
         "JointNLUTask",
         "MultiLabelTask",
         "RegressionTask",
@@ -296,6 +298,7 @@ __all__ = [
     "Forgetting",
     "FunctionScore",
     "GraNd",
+    "ImageClassificationTask",
     "ImportanceSample",
     "Indexed",
     "IndexedCollate",

@@ -37,9 +37,10 @@ from transformers.utils import logging
 from transformers.utils.generic import ModelOutput
 
 from dataprune.data.forward import signals_from_outputs
-from dataprune.data.tasks import CausalLMTask, Task
+from dataprune.data.tasks import CausalLMTask, ImageClassificationTask, Task
 from dataprune.data.text_task import TextTask
 from dataprune.errors import InvalidTypeError, InvalidValueError
+from dataprune.image_models import build_image_model
 
 
 class JointIntentSlotConfig(PreTrainedConfig):
@@ -253,19 +254,19 @@ ONE_HEAD: dict[str, tuple[Any, Any]] = {
 """Task -> Hugging Face's class for it, and its ``problem_type``."""
 
 
-def build_model(task: Task, name_or_path: str | Path) -> PreTrainedModel:
-    """Load a pretrained encoder and put the task's new heads on it, or a pretrained language model as it is.
+def build_model(task: Task, name_or_path: str | Path) -> nn.Module:
+    """Load a pretrained encoder and put the task's new heads on it, a language model as it is, or make one for images.
 
     Parameters
     ----------
     task : Task
         A fitted task.
     name_or_path : str or Path
-        A folder saved by `save_pretrained`, or a hub name.
+        A folder saved by `save_pretrained`, or a hub name; of images what `build_image_model` takes.
 
     Returns
     -------
-    PreTrainedModel
+    nn.Module
         `JointIntentSlotModel`, or Hugging Face's sequence or token classifier or causal language model, in float32 and
         eval mode. New heads are drawn from torch's global generator (`torch.manual_seed`); a saved classifier with as
         many classes keeps its head.
@@ -287,6 +288,8 @@ def build_model(task: Task, name_or_path: str | Path) -> PreTrainedModel:
     dataprune.errors.NotFittedError: ClassificationTask.build_model needs label maps, got none. ...
     """
     task.check_fitted("build_model")
+    if isinstance(task, ImageClassificationTask):
+        return build_image_model(task, name_or_path)
     if not isinstance(task, TextTask):
         raise InvalidTypeError(f"build_model knows no model for the task {task.name!r}. Build one and pass it to fit.")
     is_causal = isinstance(task, CausalLMTask)

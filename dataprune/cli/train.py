@@ -40,14 +40,19 @@ def train(  # numpydoc ignore=PR01
     *,
     data: Annotated[str | None, typer.Option(metavar="DIR", help="Folder or file of data, or a hub name.")] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Folder or hub name of an encoder, or of a decoder for causal-lm.")
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder or hub name of an encoder; of a decoder for causal-lm; small-cnn or module:name for images.",
+        ),
     ] = None,
     output_dir: Annotated[str | None, typer.Option(metavar="DIR", help="New folder for the results.")] = None,
     task: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="classification, joint-nlu, token-classification, multi-label, regression or causal-lm; else guessed.",
+            help="classification, joint-nlu, token-classification, multi-label, regression, causal-lm or "
+            "image-classification; else guessed.",
         ),
     ] = RunConfig.task,
     column: Annotated[
@@ -138,6 +143,12 @@ def train(  # numpydoc ignore=PR01
     max_length_tokens: Annotated[
         int, typer.Option(metavar="N", help="Longer inputs are cut.", rich_help_panel=TRAINING)
     ] = RunConfig.max_length_tokens,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Pixels that images are high and wide; by default their own.", rich_help_panel=TRAINING
+        ),
+    ] = RunConfig.image_size,
     n_workers: Annotated[
         int, typer.Option(metavar="N", help="Loader processes.", rich_help_panel=TRAINING)
     ] = RunConfig.n_workers,

@@ -9,8 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from dataprune.data.columns import check_number, class_name, flatten
-from dataprune.data.forward import IGNORED_LABEL
-from dataprune.data.metrics import classification_metrics, join, multi_label_metrics, read_signals, to_numpy
+from dataprune.data.metrics import join, measure_classes, multi_label_metrics, read_signals, to_numpy
 from dataprune.data.text_task import TextTask
 
 
@@ -54,13 +53,7 @@ class ClassificationTask(TextTask):
         return {**self.encode_texts(rows, tokenizer), "labels": rows["label"]}
 
     def metrics(self, signals: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:  # noqa: D102 - inherited
-        predicted, gold = [], []
-        for batch in signals:
-            logits, labels = read_signals(batch, "logits", "labels")
-            counted = labels != IGNORED_LABEL
-            predicted.append(to_numpy(logits.argmax(-1)[counted]))
-            gold.append(to_numpy(labels[counted]))
-        return classification_metrics(join(predicted), join(gold))
+        return measure_classes(signals)
 
 
 class MultiLabelTask(TextTask):

@@ -279,8 +279,8 @@ def encoded_features(columns: Mapping[str, list[Any]]) -> datasets.Features:
 
     Parameters
     ----------
-    columns : mapping of str to list
-        Encoded columns: numbers, or lists of numbers.
+    columns : mapping of str to list or ndarray
+        Encoded columns: numbers, or lists of numbers; an array has one row per row.
 
     Returns
     -------
@@ -296,6 +296,9 @@ def encoded_features(columns: Mapping[str, list[Any]]) -> datasets.Features:
 
     types = {}
     for column, values in columns.items():
+        if hasattr(values, "dtype"):  # an array (n, width)
+            types[column] = List(Value(str(values.dtype)))
+            continue
         first = next((value for value in values if value != []), 0)
         is_float = isinstance(first[0] if isinstance(first, list) else first, float)
         kind = Value("float32" if is_float else NARROW.get(column, "int32"))

@@ -59,7 +59,8 @@ def load_data(
     source : str or Path
         One of: a folder with ``train``, ``valid`` (or ``validation``, ``dev``) and ``test`` files that end in
         ``.jsonl``, ``.jsonl.gz``, ``.json``, ``.csv`` or ``.parquet``; a single such file, which becomes train; a
-        folder written by ``save_to_disk``; the name of a data set on the Hugging Face hub.
+        folder written by ``save_to_disk``; the name of a data set on the Hugging Face hub. Of images: a folder with one
+        subfolder per class, below ``train``, ``valid`` and ``test`` where there are any; or ``.npz`` files of arrays.
     columns : mapping of str to str, optional
         Role -> column, for roles that are not recognised by a common name, such as ``{"text": "review"}``.
     valid_fraction : float, default=0.1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dataprune.data.losses import IGNORED_LABEL
 from dataprune.errors import InvalidValueError
 
 
@@ -39,6 +40,34 @@ def classification_metrics(predicted: NDArray[np.int64], gold: NDArray[np.int64]
         "accuracy": float((predicted == gold).mean()),
         "macro_f1": float(f1_score(gold, predicted, average="macro", zero_division=0)),
     }
+
+
+def measure_classes(signals: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
+    """Accuracy and macro F1 of single labels, batch by batch.
+
+    Parameters
+    ----------
+    signals : iterable of mapping
+        ``logits`` (B, C) and ``labels`` (B,) of each batch.
+
+    Returns
+    -------
+    dict of str to float
+        What `classification_metrics` returns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> measure_classes([{"logits": torch.tensor([[1.0, 0.0]]), "labels": torch.tensor([0])}])
+    {'accuracy': 1.0, 'macro_f1': 1.0}
+    """
+    predicted, gold = [], []
+    for batch in signals:
+        logits, labels = read_signals(batch, "logits", "labels")
+        counted = labels != IGNORED_LABEL
+        predicted.append(to_numpy(logits.argmax(-1)[counted]))
+        gold.append(to_numpy(labels[counted]))
+    return classification_metrics(join(predicted), join(gold))
 
 
 def multi_label_metrics(predicted: NDArray[np.bool_], gold: NDArray[np.bool_]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
+from dataprune.data.image_files import read_arrays, read_image_folder
 from dataprune.errors import DataError
 
 FORMATS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
@@ -23,6 +24,9 @@ FORMATS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 
 SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "test": "test"}
 """Name that a file or a saved split may have -> name of the split here."""
+
+ARRAYS = ".npz"
+"""Ending of files of arrays, which are images and labels."""
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -55,6 +59,8 @@ def read_splits(source: str | Path) -> dict[str, tuple[str, datasets.Dataset]]:
     ['train', 'valid']
     """
     path = Path(source).expanduser()
+    if path.is_file() and path.suffix == ARRAYS:
+        return {split: (f"{path} ({split})", rows) for split, rows in read_arrays(path, SPLIT_OF).items()}
     if path.is_file():
         return {"train": (str(path), read_file(path))}
     if path.is_dir():
@@ -124,9 +130,26 @@ def _read_folder(folder: Path) -> dict[str, tuple[str, datasets.Dataset]]:
         for ending in FORMATS:
             if file.name.endswith(ending) and file.name.removesuffix(ending) in SPLIT_OF:
                 files[file.name] = file.name.removesuffix(ending)
+    if not files and (images := _read_images(folder)):
+        return images
     found = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
     splits = _one_per_split(files, place=folder, found=found)
     return {split: (str(folder / name), read_file(folder / name)) for split, name in splits.items()}
+
+
+def _read_images(folder: Path) -> dict[str, tuple[str, datasets.Dataset]]:
+    """Read a folder of image folders, or of arrays, one per split; or one image folder, which becomes train."""
+    files = {file.name: file.stem for file in sorted(folder.glob(f"*{ARRAYS}")) if file.stem in SPLIT_OF}
+    if files:
+        splits = _one_per_split(files, place=folder, found=sorted(files))
+        return {s: (str(folder / name), read_arrays(folder / name, {})["train"]) for s, name in splits.items()}
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = {name: rows for name in names if name in SPLIT_OF and (rows := read_image_folder(folder / name))}
+    if found:
+        splits = _one_per_split({name: name for name in found}, place=folder, found=names)
+        return {split: (str(folder / name), found[name]) for split, name in splits.items()}
+    rows = read_image_folder(folder)
+    return {} if rows is None else {"train": (str(folder), rows)}
 
 
 def _read_saved(folder: Path) -> dict[str, tuple[str, datasets.Dataset]]:
@@ -219,7 +242,8 @@ def _one_per_split(names: dict[str, str], *, place: str | Path, found: list[str]
     if "train" not in splits:
         raise DataError(
             f"{place} must hold a train split, found {', '.join(found) or 'nothing'}. Files are called train, "
-            f"valid (or validation, dev) and test, and end in {', '.join(FORMATS)}."
+            f"valid (or validation, dev) and test, and end in {', '.join(FORMATS)}; images are in subfolders, one per "
+            "class."
         )
     return {split: splits[split] for split in ("train", "valid", "test") if split in splits}
 

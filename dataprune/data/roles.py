@@ -21,6 +21,7 @@ COMMON_NAMES = {
         *("text", "sentence", "utterance", "utt", "query", "question"),
         *("text_a", "text1", "sentence1", "question1", "premise"),
     ),
+    "image": ("image", "images", "img", "pixels", "picture", "photo"),
     "messages": ("messages", "conversation", "conversations"),
     "prompt": ("prompt", "instruction", "question"),
     "response": ("response", "completion", "output", "answer"),
@@ -41,6 +42,7 @@ RULES = {
     "slots": "lists of tags",
     "labels": "lists of classes",
     "number": "numbers",
+    "image": "images: paths, pixels, or what datasets calls an image",
     "messages": "lists of turns, each with a role and a content",
     "prompt": "texts",
     "response": "texts",
@@ -91,7 +93,7 @@ def find_columns(
         check_choice("load_data", "columns", role, COMMON_NAMES)
         check_column(dataset, role, column, place=place)
     for role in COMMON_NAMES:
-        if role in roles or role in CONVERSATION_ROLES:
+        if role in roles or role in CONVERSATION_ROLES or (role == "image" and {"text", "tokens"} & {*roles}):
             continue
         best = _candidates(role, dataset, taken=roles.values())
         if len(best) > 1 and role == "text" and "tokens" in roles:
@@ -170,18 +172,20 @@ def check_column(dataset: datasets.Dataset, role: str, column: str, *, place: st
 
 def _fits(role: str, dataset: datasets.Dataset, column: str) -> bool:
     kind = dataset.data.schema.field(column).type
-    is_text = bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-    if role in LIST_ROLES:
-        return is_text or is_list(kind)
-    if role in {"text", "text_pair", "prompt", "response", "context"}:
-        return is_text
-    if role == "messages":
-        return is_list(kind) and bool(pa.types.is_struct(kind.value_type))
-    if role == "labels":
-        return is_list(kind)
-    if role == "number":
-        return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
-    return not pa.types.is_nested(kind) and not pa.types.is_floating(kind)
+    types = pa.types
+    is_text = bool(types.is_string(kind) or types.is_large_string(kind))
+    # A path; what datasets stores of an image; pixels, as lists or as arrays of datasets (an extension type).
+    is_stored = types.is_struct(kind) and kind.get_field_index("path") >= 0
+    is_image = is_text or is_stored or is_list(kind) or isinstance(kind, pa.BaseExtensionType)
+    fits = {
+        **dict.fromkeys(LIST_ROLES, is_text or is_list(kind)),
+        **dict.fromkeys(("text", "text_pair", "prompt", "response", "context"), is_text),
+        "labels": is_list(kind),
+        "messages": is_list(kind) and types.is_struct(kind.value_type),
+        "number": types.is_floating(kind) or types.is_integer(kind),
+        "image": is_image,
+    }
+    return bool(fits.get(role, not types.is_nested(kind) and not types.is_floating(kind)))
 
 
 def is_list(kind: pa.DataType) -> bool:

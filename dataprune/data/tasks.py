@@ -11,6 +11,7 @@ from typing import Any
 
 from dataprune.data.base import Task
 from dataprune.data.classification import ClassificationTask, MultiLabelTask, RegressionTask
+from dataprune.data.images import ImageClassificationTask
 from dataprune.data.language import CausalLMTask
 from dataprune.data.tagging import JointNLUTask, TokenClassificationTask
 from dataprune.data.text_task import TextTask
@@ -21,6 +22,7 @@ __all__ = [
     "TASKS",
     "CausalLMTask",
     "ClassificationTask",
+    "ImageClassificationTask",
     "JointNLUTask",
     "MultiLabelTask",
     "RegressionTask",
@@ -34,6 +36,7 @@ __all__ = [
 
 KINDS: tuple[type[Task], ...] = (
     *(JointNLUTask, ClassificationTask, TokenClassificationTask, MultiLabelTask, RegressionTask, CausalLMTask),
+    ImageClassificationTask,
 )
 """In the order in which `guess_task` tries them."""
 

@@ -15,11 +15,11 @@ class RunConfig:
     data : str
         Folder, file or hub name, as `load_data` takes it.
     model : str
-        Folder or hub name of an encoder.
+        Folder or hub name of an encoder, or of a decoder for ``causal-lm``; of images ``small-cnn`` or ``module:name``.
     output_dir : str
         Folder for the results.
     task : str or None, default=None
-        ``classification`` or ``joint-nlu``; guessed from the columns by default.
+        A key of `dataprune.data.tasks.TASKS`; guessed from the columns by default.
     columns : dict of str to str, default={}
         Role -> column name, where the guess is wrong.
     keep_fraction : float, default=0.5
@@ -70,6 +70,8 @@ class RunConfig:
         ``no`` or ``bf16``.
     max_length_tokens : int, default=128
         Longer inputs are cut.
+    image_size : int or None, default=None
+        Height and width that images are brought to; by default their own, or 64.
     n_workers : int, default=0
         Loader processes.
     seed : int, default=0
@@ -110,5 +112,6 @@ class RunConfig:
     max_grad_norm: float = 1.0
     mixed_precision: str = "no"
     max_length_tokens: int = 128
+    image_size: int | None = None
     n_workers: int = 0
     seed: int = 0

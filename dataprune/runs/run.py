@@ -25,6 +25,7 @@ from dataprune.data.forward import PRECISIONS, default_forward, with_precision
 from dataprune.data.loading import LoadedData, load_data
 from dataprune.data.tasks import TASKS, ClassificationTask, Task, TextTask, check_task, guess_task
 from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_positive
+from dataprune.image_models import save_model_of
 from dataprune.models import build_model, load_tokenizer
 from dataprune.plan import Plan
 from dataprune.runs.compose import make_pruner, prepare
@@ -82,6 +83,8 @@ def check_config(config: RunConfig) -> None:
     check_count("train", "batch_size", config.batch_size, minimum=1)
     check_count("train", "seed", config.seed)
     check_count("train", "max_length_tokens", config.max_length_tokens, minimum=3)
+    if config.image_size is not None:
+        check_count("train", "image_size", config.image_size, minimum=1)
     # A rehearsal on stand-ins: what the pruner refuses now, it would refuse after the data were read.
     pruner = make_pruner(config, ClassificationTask() if config.task is None else TASKS[config.task]())
     if config.budget:  # what it is enough for depends on the data
@@ -259,7 +262,9 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
             batch_size=config.batch_size,
         )
         seconds["evaluate"] += time.perf_counter() - start
-    _write_results(output_dir, pruner, splits["train"], task=task, model=model, tokenizer=tokenizer)
+    _write_results(
+        output_dir, pruner, splits["train"], task=task, model=model, tokenizer=tokenizer, name_or_path=config.model
+    )
     summary = _summary(config, pruner, metrics, seconds, notes, started=started, best_epoch=best.epoch)
     write_json(output_dir / RUN, summary)
     shutil.rmtree(checkpoint_dir)
@@ -335,7 +340,14 @@ def no_progress_bars() -> Iterator[None]:
 
 
 def _write_results(
-    output_dir: Path, pruner: DynamicPruner, train: datasets.Dataset, *, task: Task, model: Any, tokenizer: Any
+    output_dir: Path,
+    pruner: DynamicPruner,
+    train: datasets.Dataset,
+    *,
+    task: Task,
+    model: Any,
+    tokenizer: Any,
+    name_or_path: str,
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -344,7 +356,7 @@ def _write_results(
     part = output_dir / ".model.part"
     with naming_what_failed(output_dir / MODEL), no_progress_bars():
         shutil.rmtree(part, ignore_errors=True)
-        model.save_pretrained(part)
+        save_model_of(model, part, name_or_path=name_or_path)
         if tokenizer is not None:
             tokenizer.save_pretrained(part)
         write_json(part / "task.json", task.to_dict())

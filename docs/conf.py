@@ -1,9 +1,13 @@
 """Sphinx settings: MyST pages, numpydoc reference, furo. No network; warnings are errors."""
 
+import sys
 import tomllib
 from pathlib import Path
 
 _PYPROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+
+sys.path.insert(0, str(Path(__file__).parent))  # for changed_lines
+from changed_lines import ChangedLines  # noqa: E402
 
 project = "dataprune"
 author = "The dataprune developers"
@@ -40,4 +44,5 @@ def skip_second_scores(app, what, name, obj, skip, options):  # noqa: ARG001, PL
 
 
 def setup(app):
+    app.add_directive("changed-lines", ChangedLines)
     app.connect("autodoc-skip-member", skip_second_scores)

@@ -1,0 +1,23 @@
+import torch
+from accelerate import Accelerator
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(200, 4)
+dataset = TensorDataset(x, (x[:, 0] > 0).long())
+model = torch.nn.Linear(4, 2)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+
+accelerator = Accelerator(cpu=True)
+model, optimizer = accelerator.prepare(model, optimizer)
+loader = DataLoader(dataset, batch_size=20, shuffle=True)
+loader = accelerator.prepare(loader)
+for epoch in range(4):
+    for inputs, labels in loader:
+        with accelerator.accumulate(model):
+            logits = model(inputs)
+            losses = F.cross_entropy(logits, labels, reduction="none")
+            accelerator.backward(losses.mean())
+            optimizer.step()
+            optimizer.zero_grad()

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from dataprune.adaptive import SoftPruneScheduler
     from dataprune.budget import Budget
     from dataprune.data.indexed import Indexed, IndexedCollate, IndexedDataset
-    from dataprune.data.loading import LoadedData, load_data
+    from dataprune.data.loading import LoadedData, load_data, load_split
+    from dataprune.data.review import ReviewLine, apply_review, read_review, write_review
     from dataprune.data.synthetic import SyntheticData, make_classification, make_joint_nlu
     from dataprune.data.tasks import (
         CausalLMTask,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         RampScheduler,
         StepScheduler,
     )
+    from dataprune.runs.suspects import Suspects, find_suspects
     from dataprune.scheduling import ConstantScheduler, CyclicScheduler, Decision, Scheduler
     from dataprune.scoring.agreement import Agreement, PairAgreement, agreement
     from dataprune.scoring.base import BatchScorer, DatasetScorer, Scorer
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from dataprune.scoring.gradient_norm import GraNd, LastLayerGraNd, last_layer_gradient_norms
     from dataprune.scoring.gradient_variance import VarianceOfGradients
     from dataprune.scoring.information import PVI, ReducibleLoss
+    from dataprune.scoring.label_errors import LabelErrors, confident_learning
     from dataprune.scoring.metadata import ColumnScore, FunctionScore
     from dataprune.scoring.per_example_gradients import gradient_norms, last_blocks, with_gradient_norms
     from dataprune.scoring.perplexity import Perplexity
@@ -95,6 +98,13 @@ _HOMES = {
     "data.loading": (
         "LoadedData",
         "load_data",
+        "load_split",
+    ),
+    "data.review": (
+        "ReviewLine",
+        "apply_review",
+        "read_review",
+        "write_review",
     ),
     "data.synthetic": (
         "SyntheticData",
@@ -127,6 +137,10 @@ _HOMES = {
         "LinearScheduler",
         "RampScheduler",
         "StepScheduler",
+    ),
+    "runs.suspects": (
+        "Suspects",
+        "find_suspects",
     ),
     "scheduling": (
         "ConstantScheduler",
@@ -177,6 +191,10 @@ _HOMES = {
     "scoring.information": (
         "PVI",
         "ReducibleLoss",
+    ),
+    "scoring.label_errors": (
+        "LabelErrors",
+        "confident_learning",
     ),
     "scoring.metadata": (
         "ColumnScore",
@@ -310,6 +328,7 @@ __all__ = [
     "KCenter",
     "KeepAlways",
     "KeepTogether",
+    "LabelErrors",
     "LastLayerGraNd",
     "LinearScheduler",
     "LoadedData",
@@ -330,6 +349,7 @@ __all__ = [
     "ReducibleLoss",
     "RegressionError",
     "RegressionTask",
+    "ReviewLine",
     "RobustWeights",
     "Scheduler",
     "ScoreLog",
@@ -345,6 +365,7 @@ __all__ = [
     "StepScheduler",
     "StratifiedK",
     "SubmodularMixture",
+    "Suspects",
     "SyntheticData",
     "Task",
     "TextTask",
@@ -356,19 +377,25 @@ __all__ = [
     "VarianceOfGradients",
     "WeightedK",
     "agreement",
+    "apply_review",
     "aum_cutoff",
     "build_model",
+    "confident_learning",
     "embed_texts",
+    "find_suspects",
     "gradient_norms",
     "last_blocks",
     "last_layer_gradient_norms",
     "load_data",
+    "load_split",
     "load_tokenizer",
     "make_classification",
     "make_joint_nlu",
     "make_threshold_examples",
     "rank_average",
+    "read_review",
     "with_gradient_norms",
+    "write_review",
 ]
 
 

@@ -19,6 +19,7 @@ from dataprune.cli.plan import plan
 from dataprune.cli.report import report
 from dataprune.cli.score import score
 from dataprune.cli.select import select
+from dataprune.cli.suspects import suspects
 from dataprune.cli.train import train
 
 __all__ = ["app", "main"]
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, train, compare, report, score, select, plan, methods):
+for command in (demo, train, compare, report, score, select, suspects, plan, methods):
     app.command()(command)
 
 

@@ -129,6 +129,52 @@ def load_data(
     return LoadedData(datasets.DatasetDict(ordered), roles, notes)
 
 
+def load_split(
+    source: str | Path, *, split: str = "train", columns: Mapping[str, str] | None = None
+) -> tuple[datasets.Dataset, dict[str, str]]:
+    r"""Load one split whole: nothing of it is set aside.
+
+    Parameters
+    ----------
+    source : str or Path
+        As in `load_data`.
+    split : str, default="train"
+        ``train``, ``valid`` or ``test``.
+    columns : mapping of str to str, optional
+        Role -> column, for roles that are not recognised by a common name.
+
+    Returns
+    -------
+    dataset : datasets.Dataset
+        All rows in their order, with ``source_row``.
+    roles : dict of str to str
+        Role -> column.
+
+    Raises
+    ------
+    DataError
+        If the source is missing or broken, lacks the split or a column, or a row lacks a value.
+    InvalidValueError
+        If `columns` has an unknown role.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "train.csv").write_text("utt,intent\nhi,greet\n")
+    ...     load_split(folder)[1]
+    {'text': 'utt', 'label': 'intent'}
+    """
+    read = read_splits(source)
+    if split not in read:
+        raise DataError(f"{source} has no {split} split, but {', '.join(read)}.")
+    place, dataset = read[split]
+    if len(dataset) == 0:
+        raise DataError(f"The {split} split must have rows, got none in {place}.")
+    roles = find_columns(dataset, columns, place=place)
+    return _prepare(dataset, roles, place=place), roles
+
+
 def stratified_cut(
     n_examples: int, n_cut: int, classes: NDArray[np.int64] | None, *, random_state: int
 ) -> NDArray[np.int64]:

@@ -1,0 +1,221 @@
+"""``dataprune suspects``: labels that are probably wrong, for a person to go through, and the corrected data."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dataprune.cli.errors import UsageError, say, wrong_usage
+from dataprune.cli.options import TRAINING, AsJson, BatchSize, Split, to_pairs
+from dataprune.cli.printing import print_json, print_table
+from dataprune.runs.config import RunConfig
+
+N_SHOWN = 10
+LONGEST_TEXT = 60
+
+
+def suspects(  # numpydoc ignore=PR01
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="File or folder of data, or a hub name; or the folder of a run with --scorer aum."
+        ),
+    ],
+    *,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The review file: .csv or .jsonl. With --apply the corrected data: these, .parquet and others.",
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder or hub name of an encoder; a run has its own.")
+    ] = None,
+    apply: Annotated[
+        str | None,
+        typer.Option(metavar="REVIEW", help="Write DATA with the decisions of this edited review file."),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="aum (one training run) or confident-learning (--n-folds runs; needs the package cleanlab).",
+        ),
+    ] = "aum",
+    percentile: Annotated[
+        float,
+        typer.Option(metavar="P", help="Cut-off of aum: lower finds fewer suspects, of which more are wrong."),
+    ] = 99.0,
+    n_folds: Annotated[int, typer.Option(metavar="N", help="Parts of the data for confident-learning.")] = 5,
+    split: Split = "train",
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="classification, joint-nlu or token-classification; else guessed."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE=NAME", help="A column's name where the guess is wrong: text=utterance; repeatable."),
+    ] = None,
+    n_epochs: Annotated[
+        int, typer.Option(metavar="N", help="Epochs of each training run.", rich_help_panel=TRAINING)
+    ] = RunConfig.n_epochs,
+    batch_size: BatchSize = RunConfig.batch_size,
+    learning_rate: Annotated[
+        float, typer.Option(metavar="RATE", help="Peak learning rate.", rich_help_panel=TRAINING)
+    ] = RunConfig.learning_rate,
+    mixed_precision: Annotated[
+        str, typer.Option(metavar="NAME", help="no or bf16.", rich_help_panel=TRAINING)
+    ] = RunConfig.mixed_precision,
+    max_length_tokens: Annotated[
+        int, typer.Option(metavar="N", help="Longer inputs are cut.", rich_help_panel=TRAINING)
+    ] = RunConfig.max_length_tokens,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Seed of weights and orders.", rich_help_panel=TRAINING)
+    ] = RunConfig.seed,
+    as_json: AsJson = False,
+) -> None:
+    """Find labels that are probably wrong, and correct them.
+
+    First: dataprune suspects tickets.csv --model encoder/ --output suspects.csv
+    writes the doubtful labels, the worst first. Open the file and write into its column "decision": accept (take the
+    suggested label), keep, or drop (the whole row); or write the right label into "own_label". What you leave empty
+    stays. Then: dataprune suspects tickets.csv --apply suspects.csv --output corrected.csv
+    """
+    columns = to_pairs("--column", column or [], example="text=utterance")
+    if apply is not None:
+        print_applied(data, apply, output, split=split, columns=columns, as_json=as_json)
+        return
+
+    from dataprune.data.loading import load_split
+    from dataprune.data.review import check_review_path, write_review
+    from dataprune.data.tasks import TASKS, guess_task
+    from dataprune.errors import check_choice
+    from dataprune.models import load_encoder_config
+    from dataprune.runs.suspects import check_suspects, find_suspects, suspects_of_run
+
+    settings: dict[str, Any] = {
+        "method": method,
+        "n_epochs": n_epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "percentile": percentile,
+        "n_folds": n_folds,
+        "seed": seed,
+    }
+    with wrong_usage():
+        check_review_path(output)
+        check_suspects(**settings)
+        if task is not None:
+            check_choice("suspects", "task", task, TASKS)
+    is_run = (Path(data) / "run.json").is_file()
+    if is_run:
+        found = suspects_of_run(data)
+    elif model is None:
+        raise UsageError("Missing option '--model': an encoder to train, unless DATA is the folder of a run.")
+    else:
+        load_encoder_config(model)  # before the data are read
+        rows, roles = load_split(data, split=split, columns=columns or None)
+        kind = TASKS[guess_task(roles) if task is None else task]
+        found = find_suspects(
+            rows,
+            kind(columns=roles, max_length_tokens=max_length_tokens),
+            model=model,
+            mixed_precision=mixed_precision,
+            progress=sys.stderr.isatty(),
+            **settings,
+        )
+    write_review(output, found.lines)
+    for note in found.notes:
+        say(note, style="yellow")
+    counts, n_lines = found.counts(), Counter(line.column for line in found.lines)
+    for name, values in counts.items():
+        values["n_lines"] = n_lines[name]
+    if as_json:
+        print_json({"data": data, "method": "aum" if is_run else method, "columns": counts, "output": output})
+        return
+    print_table(
+        "Suspects",
+        ["column", "labels", "suspects", "share", "lines to review"],
+        [
+            [
+                name,
+                f"{values['n_labels']:,}",
+                f"{values['n_suspects']:,}",
+                f"{values['n_suspects'] / values['n_labels']:.1%}",
+                f"{values['n_lines']:,}",
+            ]
+            for name, values in counts.items()
+        ],
+        right=True,
+    )
+    if found.lines:
+        print_table(
+            "The worst",
+            ["row", "given", "suggested", "score", "text"],
+            [
+                [
+                    f"{line.source_row:,}",
+                    _short(line.given_label, 24),
+                    _short(line.suggested_label, 24),
+                    f"{line.score:.3g}",
+                    _short(line.words or line.text, LONGEST_TEXT),
+                ]
+                for line in found.lines[:N_SHOWN]
+            ],
+        )
+    whole = data if not is_run else "DATA"
+    more = "" if split == "train" else f" --split {split}"
+    typer.echo(f"{output} holds {len(found.lines):,} lines. Write accept, keep or drop into decision, or a label into")
+    typer.echo(
+        f"own_label; then: dataprune suspects {shlex.quote(whole)} --apply {shlex.quote(output)}{more} -o CORRECTED"
+    )
+
+
+def print_applied(data: str, review: str, output: str, *, split: str, columns: dict[str, str], as_json: bool) -> None:
+    """Write the corrected data set and tell what changed.
+
+    Parameters
+    ----------
+    data : str
+        File or folder of data, or a hub name.
+    review : str
+        The edited review file.
+    output : str
+        Where the corrected rows go.
+    split : str
+        Of the data.
+    columns : dict of str to str
+        Role -> column, where the guess is wrong.
+    as_json : bool
+        For machines.
+    """
+    from dataprune.data.review import apply_review, read_review
+    from dataprune.data.writing import check_writable, write_rows
+    from dataprune.runs.selecting import read_rows
+
+    with wrong_usage():
+        check_writable(output)
+    lines = read_review(review)
+    rows, place = read_rows(data, split=split)
+    corrected, counts = apply_review(rows, lines, columns=columns or None, place=place)
+    write_rows(output, corrected)
+    if as_json:
+        print_json({"data": data, "review": review, "n_rows": len(corrected), **counts, "output": output})
+        return
+    typer.echo(
+        f"{output} holds {len(corrected):,} rows: {counts['corrected']:,} labels corrected, {counts['dropped']:,} rows "
+        f"dropped; {counts['kept']:,} suspects stay as they are."
+    )
+
+
+def _short(text: str, length: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -1,0 +1,197 @@
+"""`dataprune suspects`: from data to a review, from an edited review to corrected data, and what is refused."""
+
+import json
+
+import pytest
+from cli_parts import run_cli, train_words, write_joint, write_rows, write_texts
+from suspects_parts import read_csv, save_encoder, write_csv
+
+from dataprune import load_data, make_joint_nlu
+from dataprune.data.reading import read_file
+
+FAST = ["--n-epochs", 2, "--learning-rate", 0.01, "--batch-size", 8, "--max-length-tokens", 32]
+
+
+@pytest.fixture
+def tickets(tmp_path):
+    rows = [{"id": i, **row} for i, row in enumerate(read_file(write_texts(tmp_path / "folder") / "train.jsonl"))]
+    rows[4]["label"] = "ground"  # it is a fare
+    write_rows(tmp_path / "tickets.jsonl", rows)
+    return tmp_path / "tickets.jsonl"
+
+
+@pytest.fixture(scope="module")
+def noisy_joint(tmp_path_factory):
+    """A file of joint data with 24 wrong intents, the right ones, and an encoder that can learn it."""
+    folder = tmp_path_factory.mktemp("joint")
+    clean = make_joint_nlu(240, redundant_fraction=0.9, noise_fraction=0.0, random_state=2).dataset.to_list()
+    names = sorted({row["intent"] for row in clean})
+    noisy = [dict(row) for row in clean]
+    for row in range(0, 240, 10):
+        noisy[row]["intent"] = names[(names.index(clean[row]["intent"]) + 1 + row // 10 % 7) % len(names)]
+    write_rows(folder / "train.jsonl", noisy)
+    return folder / "train.jsonl", clean, save_encoder(folder / "encoder", [row["tokens"] for row in clean])
+
+
+def test_the_whole_way_round_gives_back_the_clean_intents(noisy_joint, tmp_path):
+    data, clean, encoder = noisy_joint
+    review, corrected = tmp_path / "suspects.csv", tmp_path / "corrected.jsonl"
+    settings = ["--n-epochs", 8, "--learning-rate", 0.005, "--max-length-tokens", 64]
+    done = run_cli("suspects", data, "--model", encoder, "--output", review, *settings)
+    assert done.exit_code == 0, done.stderr
+    lines = read_csv(review)
+    assert f"{review} holds {len(lines)} lines" in " ".join(done.stdout.split())
+    for line in lines:  # a person goes through it
+        right = clean[int(line["source_row"])]["intent"]
+        if line["column"] != "intent" or right == line["given_label"]:
+            line["decision"] = "keep"
+        elif right == line["suggested_label"]:
+            line["decision"] = "accept"
+        else:
+            line["own_label"] = right
+    write_csv(review, lines)
+    done = run_cli("suspects", data, "--apply", review, "--output", corrected, "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    rows = read_file(corrected).to_list()
+    n_wrong = sum(row["intent"] != right["intent"] for row, right in zip(rows, clean, strict=True))
+    assert n_wrong <= 4  # of 24
+    assert json.loads(done.stdout)["corrected"] == 24 - n_wrong
+    assert [(row["tokens"], row["slots"]) for row in rows] == [(row["tokens"], row["slots"]) for row in clean]
+
+
+def test_the_review_of_a_file_covers_all_of_its_rows_and_is_told_as_json(tickets, tmp_path, tiny_encoder_dir):
+    words = ["suspects", tickets, "--model", tiny_encoder_dir, *FAST, "--json"]
+    done = run_cli(*words, "--output", tmp_path / "suspects.jsonl")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    lines = [json.loads(line) for line in (tmp_path / "suspects.jsonl").read_text().splitlines()]
+    assert told["columns"]["label"]["n_labels"] == 90  # none is set aside to validate
+    assert told["columns"]["label"]["n_lines"] == len(lines)
+    assert set(lines[0]) >= {"source_row", "text", "given_label", "suggested_label", "score", "why", "decision"}
+    data = read_file(tickets)
+    assert all(data["text"][line["source_row"]] == line["text"] for line in lines)
+
+
+def test_confident_learning_writes_the_same_kind_of_review(tickets, tmp_path, tiny_encoder_dir):
+    words = ["--method", "confident-learning", "--n-folds", 2, "--output", tmp_path / "s.csv"]
+    done = run_cli("suspects", tickets, "--model", tiny_encoder_dir, *FAST, *words)
+    assert done.exit_code == 0, done.stderr
+    assert "models that did not train on the row" in (tmp_path / "s.csv").read_text("utf-8-sig")
+
+
+def test_another_split_and_other_column_names_are_judged_and_corrected(tmp_path, tiny_encoder_dir):
+    folder = write_joint(tmp_path / "data", 30)
+    rows = [{"words": r["tokens"], "what": r["intent"], "tags": r["slots"]} for r in read_file(folder / "train.jsonl")]
+    for split in ("train", "test"):
+        write_rows(folder / f"{split}.jsonl", rows)
+    (folder / "valid.jsonl").unlink()
+    where = [folder, "--split", "test", "--column", "intent=what"]
+    done = run_cli("suspects", *where, "--model", tiny_encoder_dir, *FAST, "--output", tmp_path / "s.csv")
+    assert done.exit_code == 0, done.stderr
+    lines = read_csv(tmp_path / "s.csv")
+    write_csv(tmp_path / "s.csv", [{**lines[0], "decision": "drop"}])
+    done = run_cli("suspects", *where, "--apply", tmp_path / "s.csv", "--output", tmp_path / "c.parquet")
+    assert done.exit_code == 0, done.stderr
+    assert "29 rows: 0 labels corrected, 1 rows dropped" in done.stdout
+    assert len(read_file(tmp_path / "c.parquet")) == 29
+
+
+@pytest.fixture(scope="module")
+def aum_run(tmp_path_factory, tiny_encoder_dir):
+    folder = tmp_path_factory.mktemp("run")
+    data = write_texts(folder / "data", 60)
+    words = train_words(data, tiny_encoder_dir, folder / "run", "--scorer", "aum", "--keep-fraction", 0.8)
+    assert run_cli(*words).exit_code == 0
+    return folder
+
+
+def test_a_run_with_training_dynamics_needs_no_training(aum_run, tmp_path):
+    done = run_cli("suspects", aum_run / "run", "--output", tmp_path / "s.csv", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "The run left examples out in some epochs" in " ".join(done.stderr.split())
+    rows = load_data(aum_run / "data").splits["train"]
+    texts = dict(zip(rows["source_row"], rows["text"], strict=True))
+    assert json.loads(done.stdout)["columns"]["label"]["n_labels"] == len(texts)
+    for line in read_csv(tmp_path / "s.csv"):
+        assert texts[int(line["source_row"])] == line["text"]
+        assert float(line["score"]) >= 0  # another class was ahead
+
+
+def test_a_run_without_training_dynamics_says_what_to_do(tmp_path, tiny_encoder_dir):
+    data = write_texts(tmp_path / "data", 30)
+    run_cli(*train_words(data, tiny_encoder_dir, tmp_path / "run"))
+    done = run_cli("suspects", tmp_path / "run", "--output", tmp_path / "s.csv")
+    assert done.exit_code == 1
+    assert "kept no training dynamics. Repeat it with --scorer aum" in " ".join(done.stderr.split())
+
+
+def test_the_data_of_a_run_may_not_have_changed(aum_run, tmp_path):
+    path = aum_run / "data" / "train.jsonl"
+    before = path.read_text()
+    try:
+        path.write_text(before.replace("boston", "dallas"))
+        done = run_cli("suspects", aum_run / "run", "--output", tmp_path / "s.csv")
+    finally:
+        path.write_text(before)
+    assert done.exit_code == 1
+    assert "These scores were made for other data" in " ".join(done.stderr.split())
+
+
+@pytest.fixture
+def places(tickets, tmp_path, tiny_encoder_dir):
+    """What stands for the words in capitals; the review is of other data."""
+    line = {"source_row": 3, "column": "label", "words": "", "given_label": "flight", "suggested_label": "fare"}
+    write_csv(tmp_path / "review.csv", [{**line, "text": "another text", "decision": "accept"}])
+    return {"DATA": tickets, "MODEL": tiny_encoder_dir, "REVIEW": tmp_path / "review.csv"}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["DATA", "--output", "OUT.csv"], 2, "Missing option '--model'"),
+        (["DATA", "--model", "MODEL", "--output", "OUT.txt"], 2, "must end in .csv or .jsonl"),
+        (["DATA", "--model", "MODEL", "--output", "no/s.csv"], 2, "The folder no does not exist"),
+        (["DATA", "--model", "MODEL", "--output", "OUT.csv", "--method", "odd"], 2, "--method must be one of"),
+        (["DATA", "--model", "MODEL", "--output", "OUT.csv", "--percentile", "101"], 2, "--percentile must be in"),
+        (["DATA", "--model", "MODEL", "--output", "OUT.csv", "--task", "odd"], 2, "--task must be one of"),
+        (["DATA", "--model", "MODEL", "--output", "OUT.csv", "--split", "test"], 1, "has no test split, but train"),
+        (["DATA", "--model", "MODEL", "--output", "OUT.csv", "--task", "regression"], 1, "got the task 'regression'"),
+        (["DATA", "--model", "./no", "--output", "OUT.csv"], 1, "The model './no' must be an existing folder"),
+        (["no.jsonl", "--model", "MODEL", "--output", "OUT.csv"], 1, "no.jsonl does not exist"),
+        (["DATA", "--apply", "no.csv", "--output", "OUT.csv"], 1, "The review file no.csv does not exist"),
+        (["DATA", "--apply", "REVIEW", "--output", "OUT.txt"], 2, "must end in .jsonl"),
+        (["DATA", "--apply", "REVIEW", "--output", "OUT.csv"], 1, "Row 3 of DATA has another text than the review"),
+        (["DATA", "--output", "OUT.csv", "--column", "text"], 2, "--column must be NAME=VALUE"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence(words, code, sentence, places, tmp_path):
+    tickets = places["DATA"]
+    given = [places.get(word, f"{tmp_path}/{word}" if word.startswith("OUT") else word) for word in words]
+    done = run_cli("suspects", *given)
+    assert done.exit_code == code
+    assert sentence.replace("DATA", str(tickets)) in " ".join(done.stderr.split())
+    assert done.stderr.count("Error: ") == 1
+    assert not list(tmp_path.glob("OUT*"))
+
+
+def test_a_label_that_has_changed_since_is_named_with_its_row(tickets, tmp_path):
+    line = {"source_row": 0, "column": "label", "words": "", "given_label": "fare", "suggested_label": "flight"}
+    write_csv(tmp_path / "r.csv", [{**line, "text": read_file(tickets)["text"][0], "decision": "accept"}])
+    done = run_cli("suspects", tickets, "--apply", tmp_path / "r.csv", "--output", tmp_path / "o.csv")
+    assert done.exit_code == 1
+    assert "has the label 'flight' in 'label', but 'fare' in the review" in " ".join(done.stderr.split())
+
+
+def test_without_cleanlab_the_pip_command_is_told(tickets, tmp_path, tiny_encoder_dir, monkeypatch):
+    monkeypatch.setattr("dataprune.scoring.label_errors.find_spec", lambda _: None)
+    words = ["--model", tiny_encoder_dir, "--method", "confident-learning", "--output", tmp_path / "s.csv"]
+    done = run_cli("suspects", tickets, *words)
+    assert done.exit_code == 1
+    assert "pip install 'dataprune[suspects]'" in done.stderr
+
+
+def test_the_help_shows_the_whole_way_with_an_example():
+    text = " ".join(run_cli("suspects", "--help").stdout.split())
+    assert "dataprune suspects tickets.csv --model encoder/" in text
+    assert "--apply suspects.csv --output corrected.csv" in text

@@ -124,9 +124,11 @@ def suspects(  # numpydoc ignore=PR01
         load_encoder_config(model)  # before the data are read
         rows, roles = load_split(data, split=split, columns=columns or None)
         kind = TASKS[guess_task(roles) if task is None else task]
+        known: dict[str, Any] = {"columns": roles, "max_length_tokens": max_length_tokens}
+        kind_settings = {name: value for name, value in known.items() if name in kind.settings()}
         found = find_suspects(
             rows,
-            kind(columns=roles, max_length_tokens=max_length_tokens),
+            kind(**kind_settings),
             model=model,
             mixed_precision=mixed_precision,
             progress=sys.stderr.isatty(),

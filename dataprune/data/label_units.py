@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataprune.data.base import Task
 from dataprune.data.forward import IGNORED_LABEL
+from dataprune.data.text_task import TextTask
 
 if TYPE_CHECKING:
     import datasets
@@ -68,7 +68,7 @@ def signal_prefix(head: str) -> str:
     Parameters
     ----------
     head : str
-        A key of `Task.heads`.
+        A key of `TextTask.heads`.
 
     Returns
     -------
@@ -84,18 +84,18 @@ def signal_prefix(head: str) -> str:
 
 
 def label_units(
-    task: Task, dataset: datasets.Dataset, encoded: datasets.Dataset, tokenizer: Any
+    task: TextTask, dataset: datasets.Dataset, encoded: datasets.Dataset, tokenizer: Any
 ) -> dict[str, LabelUnits]:
     """List the labels that a model sees.
 
     Parameters
     ----------
-    task : Task
+    task : TextTask
         Fitted on `dataset`.
     dataset : datasets.Dataset
         The rows.
     encoded : datasets.Dataset
-        The same rows from `Task.encode`.
+        The same rows from `TextTask.encode`.
     tokenizer : PreTrainedTokenizerFast
         The one that encoded them.
 

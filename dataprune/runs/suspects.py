@@ -18,7 +18,7 @@ from dataprune.data.forward import IGNORED_LABEL, default_forward, with_precisio
 from dataprune.data.label_units import LabelUnits, label_units, signal_prefix
 from dataprune.data.loading import load_data
 from dataprune.data.review import ReviewLine
-from dataprune.data.tasks import ClassificationTask, JointNLUTask, Task, TokenClassificationTask, load_task
+from dataprune.data.tasks import ClassificationTask, JointNLUTask, Task, TextTask, TokenClassificationTask, load_task
 from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_positive
 from dataprune.models import build_model, load_tokenizer
 from dataprune.runs.reviewing import review_lines
@@ -218,11 +218,7 @@ def find_suspects(
     )
     if method == "confident-learning":
         check_cleanlab()
-    if not isinstance(task, JUDGED_TASKS):
-        raise InvalidValueError(
-            f"Suspects are looked for among classes, one per text or one per word, got the task {task.name!r}."
-        )
-    task.fit(dataset)
+    task = _judged(task).fit(dataset)
     tokenizer = load_tokenizer(model)
     encoded = task.encode(dataset, tokenizer)
     units = {head: u for head, u in label_units(task, dataset, encoded, tokenizer).items() if len(u.names) > 1}
@@ -359,6 +355,8 @@ def suspects_of_run(folder: str | Path) -> Suspects:
         If the folder holds no finished run, or one without training dynamics, or the data have changed since.
     DataError
         If the data of the run cannot be read.
+    InvalidValueError
+        If the run's task has no classes of texts or words.
 
     Examples
     --------
@@ -370,7 +368,7 @@ def suspects_of_run(folder: str | Path) -> Suspects:
     summary = read_json(folder / "run.json")
     config = summary["config"]
     store = _read_dynamics(folder)
-    task = load_task(read_json(folder / "model" / "task.json"))
+    task = _judged(load_task(read_json(folder / "model" / "task.json")))
     data = load_data(config["data"], columns=config["columns"] or None, random_state=config["seed"])
     train, tokenizer = data.splits["train"], load_tokenizer(folder / "model")
     encoded = task.encode(train, tokenizer)
@@ -391,6 +389,14 @@ def suspects_of_run(folder: str | Path) -> Suspects:
         notes.append("The run left examples out in some epochs: their margins are means over the others.")
     lines = review_lines(task, train, {head: unit}, errors, why="mean margin over the run")
     return Suspects({head: unit}, errors, lines, notes)
+
+
+def _judged(task: Task) -> TextTask:
+    if not isinstance(task, JUDGED_TASKS):
+        raise InvalidValueError(
+            f"Suspects are looked for among classes, one per text or one per word, got the task {task.name!r}."
+        )
+    return task
 
 
 def _read_dynamics(folder: Path) -> DynamicsStore:

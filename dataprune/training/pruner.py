@@ -293,7 +293,7 @@ class DynamicPruner(BaseEstimator):
             drop_last=loader.drop_last,
         )
         self._scoring_pass: Callable[..., Any] | None = None  # of data and model: not held, and pickled, without need
-        if self._makes_passes and self.scorer_ is not None:
+        if self.makes_passes and self.scorer_ is not None:
             self._scoring_pass = partial(
                 scoring_pass,
                 loader.dataset,

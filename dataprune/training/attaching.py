@@ -86,13 +86,7 @@ def check_parts(
             )
     _check_policy(batch_policy, scorer)
     if scorer is None:
-        if selector.uses_scores:
-            raise InvalidValueError(
-                f"DynamicPruner.scorer must be given for {type(selector).__name__}, got None. "
-                "Pass a scorer such as EL2N(), or select with RandomK()."
-            )
-        if scores is not None:
-            raise InvalidValueError("DynamicPruner.scorer must be given to go on from scores=..., got None.")
+        _check_without_scorer(selector, scheduler, scores)
         return
     if isinstance(scorer, DatasetScorer):
         if refresh != "observed" or scores is not None:
@@ -111,6 +105,21 @@ def check_parts(
         )
     if refresh != "observed" and model is None:
         raise InvalidValueError(f"DynamicPruner.attach() needs model=... with refresh={refresh!r}, got None.")
+
+
+def _check_without_scorer(selector: Selector, scheduler: Scheduler, scores: ExampleStore | None) -> None:
+    if selector.uses_scores:
+        raise InvalidValueError(
+            f"DynamicPruner.scorer must be given for {type(selector).__name__}, got None. "
+            "Pass a scorer such as EL2N(), or select with RandomK()."
+        )
+    if scheduler.adaptive:
+        raise InvalidValueError(
+            f"DynamicPruner.scorer must be given for {type(scheduler).__name__}, got None. "
+            "How many it keeps follows from the scores."
+        )
+    if scores is not None:
+        raise InvalidValueError("DynamicPruner.scorer must be given to go on from scores=..., got None.")
 
 
 def _check_policy(policy: BatchPolicy | None, scorer: Scorer | None) -> None:

@@ -6,7 +6,17 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SubsetRandomSampler
 from training_parts import classifier, loader, points, pruner, train_plainly
 
-from dataprune import EL2N, ClassBalanced, CyclicScheduler, DynamicPruner, RandomK, ScoreStore, TopK, WeightedK
+from dataprune import (
+    EL2N,
+    ClassBalanced,
+    CyclicScheduler,
+    DynamicPruner,
+    RandomK,
+    ScoreStore,
+    SoftPruneScheduler,
+    TopK,
+    WeightedK,
+)
 from dataprune.errors import DataPruneError, InvalidTypeError, InvalidValueError, NotFittedError, StateError
 
 
@@ -45,6 +55,10 @@ class Stream(IterableDataset):
             "RandomK.random_state must be left out inside a DynamicPruner, got 0. Set it on",
         ),
         ({"selector": ClassBalanced("top-k")}, "ClassBalanced.selector must be a Selector, got 'top-k'"),
+        (
+            {"scorer": None, "selector": RandomK(), "scheduler": SoftPruneScheduler()},
+            "DynamicPruner.scorer must be given for SoftPruneScheduler, got None. How many",
+        ),
         ({"scorer": None}, "DynamicPruner.scorer must be given for TopK, got None. Pass a scorer"),
         ({"scorer": NotObservable()}, "refresh must be 'full' for NotObservable, got 'observed'"),
         ({"scorer": NotObservable(), "refresh": 0.5}, "refresh must be 'full' for NotObservable, got 0.5"),

@@ -494,7 +494,7 @@ def load_decoder_config(name_or_path: str | Path) -> PreTrainedConfig:
     with loading_quietly(name_or_path):
         config: PreTrainedConfig = AutoConfig.from_pretrained(name_or_path)
     kind = config.model_type
-    is_encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    is_encoder = reads_both_ways(config)
     if config.is_encoder_decoder or is_encoder or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         found = "a Seq2Seq model" if config.is_encoder_decoder else "an encoder" if is_encoder else "a model"
         raise InvalidTypeError(
@@ -502,6 +502,28 @@ def load_decoder_config(name_or_path: str | Path) -> PreTrainedConfig:
             f"got {found} of type {kind!r}. Choose another, or another task."
         )
     return config
+
+
+def reads_both_ways(config: PreTrainedConfig) -> bool:
+    """Tell whether a model is an encoder, such as BERT, though transformers may put a language model's head on it.
+
+    Parameters
+    ----------
+    config : PreTrainedConfig
+        The model's configuration.
+
+    Returns
+    -------
+    bool
+        False for decoders, and for encoders that ``config.is_decoder`` makes one.
+
+    Examples
+    --------
+    >>> from transformers import BertConfig, GPT2Config
+    >>> reads_both_ways(BertConfig()), reads_both_ways(BertConfig(is_decoder=True)), reads_both_ways(GPT2Config())
+    (True, False, False)
+    """
+    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
 
 
 def encoder_options(config: PreTrainedConfig) -> dict[str, bool]:

@@ -158,7 +158,9 @@ class Perplexity(DatasetScorer):
         ndarray of float64, shape (n,)
             Perplexities, or bits per byte.
         """
-        if not isinstance(model, nn.Module) or not is_causal(model) or _reads_both_ways(model):
+        from dataprune.models import reads_both_ways  # loads transformers, as the model has
+
+        if not isinstance(model, nn.Module) or not is_causal(model) or reads_both_ways(unwrapped(model).config):
             raise InvalidTypeError(
                 f"Perplexity needs model=... as a causal language model of transformers, got {type(model).__name__}. "
                 "Load one with AutoModelForCausalLM."
@@ -186,14 +188,6 @@ class Perplexity(DatasetScorer):
                 f"Perplexity.stride_tokens must be less than the window of {window} tokens, got {stride}."
             )
         return window, stride
-
-
-def _reads_both_ways(model: nn.Module) -> bool:
-    """Return whether it is an encoder, such as BERT, that transformers put a language model's head on."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
-    config: Any = unwrapped(model).config
-    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
 
 
 def _token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:

@@ -160,7 +160,7 @@ class Perplexity(DatasetScorer):
         """
         from dataprune.models import reads_both_ways  # loads transformers, as the model has
 
-        if not isinstance(model, nn.Module) or not is_causal(model) or reads_both_ways(unwrapped(model).config):
+        if not isinstance(model, nn.Module) or not is_causal(model) or reads_both_ways(_config(model)):
             raise InvalidTypeError(
                 f"Perplexity needs model=... as a causal language model of transformers, got {type(model).__name__}. "
                 "Load one with AutoModelForCausalLM."
@@ -188,6 +188,10 @@ class Perplexity(DatasetScorer):
                 f"Perplexity.stride_tokens must be less than the window of {window} tokens, got {stride}."
             )
         return window, stride
+
+
+def _config(model: nn.Module) -> Any:
+    return unwrapped(model).config
 
 
 def _token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from dataprune import DynamicPruner, Loss, StaticPruner, make_joint_nlu, recipes
+from dataprune import DynamicPruner, Loss, StaticPruner, TopK, make_joint_nlu, recipes
 from dataprune.errors import InvalidValueError
 from dataprune.recipes import RECIPES
 
@@ -128,3 +128,34 @@ def test_infobatch_ends_on_everything():
     assert kept[0] == kept[-1] == N
     assert all(n < N for n in kept[1:-1])
     assert isinstance(pruner.scorer, Loss)
+
+
+def small_model(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+
+
+@pytest.mark.parametrize("score", ["el2n", "grand"])
+def test_a_data_diet_averages_over_several_runs(score):
+    data, scorer = digits(), recipes.data_diet(score=score).scorer
+    single = []
+    for seed in range(3):
+        model = small_model(seed)
+        scorer.partial_fit(data, model=model)
+        single.append(clone(scorer).fit(data, model=model).scores_)
+    pruner = StaticPruner(scorer, TopK(keep_fraction=0.25)).fit(data)
+    np.testing.assert_allclose(pruner.scores_, np.mean(single, axis=0), rtol=1e-5)
+    assert len(pruner.fit_transform(data)) == N // 4
+
+
+@pytest.mark.parametrize("score", ["pvi", "vog"])
+def test_scores_of_trained_models_choose_within_the_floors(score):
+    data, pruner = digits(), recipes.sexism_data_diet(score=score, n_min=2, keep_fraction=0.25)
+    labels = data.tensors[1].numpy()
+    pruner.scorer.fit(data, model=small_model(0) if score == "pvi" else [small_model(0), small_model(1)])
+    kept = pruner.fit(data, labels=labels).indices_
+    assert len(kept) == N // 4
+    assert np.bincount(labels[kept], minlength=10).min() >= 2
+    free = len(kept) - 2 * 10  # what the floors leave for the hardest of all
+    hardest = np.argsort(-pruner.scorer.scores_, kind="stable")[:free]
+    assert set(hardest.tolist()) <= set(kept.tolist())

@@ -1,6 +1,7 @@
 """Every recipe runs from Python on built-in data, prints, clones, and says where it comes from."""
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from dataprune import DynamicPruner, Loss, StaticPruner, TopK, make_joint_nlu, r
 from dataprune.errors import InvalidValueError
 from dataprune.recipes import RECIPES
 
+DOCS = Path(__file__).parents[1] / "docs"
 N = 120
 NEEDED = {
     "infobatch": {"n_epochs": 8},
@@ -93,6 +95,14 @@ def test_a_recipe_tells_its_cost_and_source(name):
     assert recipe.summary.endswith(".")
     assert recipe.cost
     assert recipe.source
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_has_its_card_and_its_place_among_the_methods(name):
+    cards = "".join(path.read_text("utf-8") for path in (DOCS / "methods").glob("*.md"))
+    headings = [line for line in cards.splitlines() if line.startswith(("#", f"`{name}`:"))]
+    assert any(name in line for line in headings)
+    assert f"`{name}`" in (DOCS / "concepts" / "taxonomy.md").read_text("utf-8")
 
 
 def test_a_wrong_word_is_named():

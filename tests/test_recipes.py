@@ -1,6 +1,7 @@
 """Every recipe runs from Python on built-in data, prints, clones, and says where it comes from."""
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from dataprune import DynamicPruner, Loss, StaticPruner, make_joint_nlu, recipes
-from dataprune.errors import DataPruneError
+from dataprune import DynamicPruner, Loss, StaticPruner, TopK, make_joint_nlu, recipes
+from dataprune.errors import DataPruneError, InvalidValueError
 from dataprune.recipes import RECIPES
 
+DOCS = Path(__file__).parents[1] / "docs"
 N = 120
 NEEDED = {
     "infobatch": {"n_epochs": 8},
@@ -95,6 +97,14 @@ def test_a_recipe_tells_its_cost_and_source(name):
     assert recipe.source
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_has_its_card_and_its_place_among_the_methods(name):
+    cards = "".join(path.read_text("utf-8") for path in (DOCS / "methods").glob("*.md"))
+    headings = [line for line in cards.splitlines() if line.startswith(("#", f"`{name}`:"))]
+    assert any(name in line for line in headings)
+    assert f"`{name}`" in (DOCS / "concepts" / "taxonomy.md").read_text("utf-8")
+
+
 def test_a_wrong_word_is_named():
     for call, words in [
         (lambda: recipes.cartography(region="odd"), "cartography.region must be one of 'ambiguous', 'hard', 'easy'"),
@@ -133,3 +143,34 @@ def test_infobatch_ends_on_everything():
     assert kept[0] == kept[-1] == N
     assert all(n < N for n in kept[1:-1])
     assert isinstance(pruner.scorer, Loss)
+
+
+def small_model(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+
+
+@pytest.mark.parametrize("score", ["el2n", "grand"])
+def test_a_data_diet_averages_over_several_runs(score):
+    data, scorer = digits(), recipes.data_diet(score=score).scorer
+    single = []
+    for seed in range(3):
+        model = small_model(seed)
+        scorer.partial_fit(data, model=model)
+        single.append(clone(scorer).fit(data, model=model).scores_)
+    pruner = StaticPruner(scorer, TopK(keep_fraction=0.25)).fit(data)
+    np.testing.assert_allclose(pruner.scores_, np.mean(single, axis=0), rtol=1e-5)
+    assert len(pruner.fit_transform(data)) == N // 4
+
+
+@pytest.mark.parametrize("score", ["pvi", "vog"])
+def test_scores_of_trained_models_choose_within_the_floors(score):
+    data, pruner = digits(), recipes.sexism_data_diet(score=score, n_min=2, keep_fraction=0.25)
+    labels = data.tensors[1].numpy()
+    pruner.scorer.fit(data, model=small_model(0) if score == "pvi" else [small_model(0), small_model(1)])
+    kept = pruner.fit(data, labels=labels).indices_
+    assert len(kept) == N // 4
+    assert np.bincount(labels[kept], minlength=10).min() >= 2
+    free = len(kept) - 2 * 10  # what the floors leave for the hardest of all
+    hardest = np.argsort(-pruner.scorer.scores_, kind="stable")[:free]
+    assert set(hardest.tolist()) <= set(kept.tolist())

@@ -1,4 +1,4 @@
-"""Recipes that choose once, by scores of early or whole training; each returns a `DynamicPruner`.
+"""Recipes that choose once, by scores of early or whole training; mostly a `DynamicPruner` whose warm-up gives them.
 
 The warm-up is what the scores are of; the run goes on with what was chosen. To train a new model from the start, as the
 papers do, save the scores (``pruner.scorer_.store_.save``) and pass ``scores=`` with ``n_warmup_epochs=0``.
@@ -13,11 +13,14 @@ from dataprune.scoring.base import Scorer
 from dataprune.scoring.dynamics import AUM, Confidence, Forgetting, Variability
 from dataprune.scoring.error_norm import EL2N
 from dataprune.scoring.gradient_norm import GraNd
+from dataprune.scoring.gradient_variance import VarianceOfGradients
+from dataprune.scoring.information import PVI
 from dataprune.selection.balanced import ClassFloor
 from dataprune.selection.base import Selector
 from dataprune.selection.ranked import BothEnds, TopK
 from dataprune.selection.stratified import StratifiedK
 from dataprune.training.pruner import DynamicPruner
+from dataprune.training.static import StaticPruner
 
 FREE = "none: scores of the training pass"
 
@@ -59,15 +62,16 @@ def data_diet(
 
     Notes
     -----
-    The paper averages over ten runs: ``EL2N(smoothing="mean").partial_fit(...)`` with each model, then ``scores=``.
+    The paper averages over ten runs and trains a new model: ``pruner.scorer.partial_fit(dataset, model=...)`` with a
+    model of each, then ``StaticPruner(pruner.scorer, TopK(keep_fraction=0.5)).fit_transform(dataset)``.
 
     Examples
     --------
     >>> data_diet(score="grand").scorer
-    GraNd()
+    GraNd(smoothing='mean')
     """
     scorers = {"el2n": EL2N, "grand": GraNd}
-    scorer = scorers[check_choice("data_diet", "score", score, scorers)]()
+    scorer = scorers[check_choice("data_diet", "score", score, scorers)](smoothing="mean")
     return _once(
         scorer,
         TopK(),
@@ -182,12 +186,19 @@ def cartography(
 
 @recipe("static", cost="one scoring pass", source="Bandyopadhyay et al. 2024, arXiv 2406.04892 (abstract read)")
 def sexism_data_diet(
-    *, keep_fraction: float = 0.5, n_min: int = 50, n_warmup_epochs: int = 1, random_state: int = 0
-) -> DynamicPruner:
-    """Keep the hardest by EL2N with a floor for each class, so that pruning does not erase a minority.
+    *,
+    score: str = "el2n",
+    keep_fraction: float = 0.5,
+    n_min: int = 50,
+    n_warmup_epochs: int = 1,
+    random_state: int = 0,
+) -> DynamicPruner | StaticPruner:
+    """Keep the hardest with a floor for each class, so that pruning does not erase a minority.
 
     Parameters
     ----------
+    score : {"el2n", "pvi", "vog"}, default="el2n"
+        The paper's three scores.
     keep_fraction : float, default=0.5
         Share kept.
     n_min : int, default=50
@@ -199,20 +210,22 @@ def sexism_data_diet(
 
     Returns
     -------
-    DynamicPruner
-        Not attached yet; it needs ``labels=...``.
-
-    Notes
-    -----
-    The paper compares PVI, EL2N and VoG; any scorer goes with `ClassFloor`.
+    DynamicPruner or StaticPruner
+        Not attached yet, or not fitted; it needs ``labels=...``. PVI and VoG are of models that are trained already:
+        with them it is a `StaticPruner`, whose ``scorer`` is fitted first.
 
     Examples
     --------
     >>> sexism_data_diet(n_min=10).selector
     ClassFloor(n_min=10, selector=TopK())
     """
+    scorers = {"el2n": EL2N, "pvi": PVI, "vog": VarianceOfGradients}
+    scorer = scorers[check_choice("sexism_data_diet", "score", score, scorers)]()
+    if not isinstance(scorer, EL2N):
+        floor = ClassFloor(TopK(), n_min=n_min, keep_fraction=keep_fraction, random_state=random_state)
+        return StaticPruner(scorer, floor)
     return _once(
-        EL2N(),
+        scorer,
         ClassFloor(TopK(), n_min=n_min),
         keep_fraction=keep_fraction,
         n_warmup_epochs=n_warmup_epochs,

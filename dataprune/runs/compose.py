@@ -23,6 +23,8 @@ from dataprune.scoring.dynamics import AUM, Confidence, Correctness, Forgetting,
 from dataprune.scoring.embedding import embed_texts
 from dataprune.scoring.error_norm import EL2N, JointEL2N, MultiLabelEL2N, RegressionError
 from dataprune.scoring.gradient_norm import GraNd
+from dataprune.scoring.gradient_variance import VarianceOfGradients
+from dataprune.scoring.information import PVI
 from dataprune.scoring.perplexity import Perplexity
 from dataprune.scoring.store import ScoreStore
 from dataprune.scoring.uncertainty import Entropy, Loss, Margin
@@ -260,6 +262,11 @@ def _make_recipe(config: RunConfig, task: Task) -> DynamicPruner:
     elif config.scores is not None:
         raise InvalidValueError(f"train.scores must be left out with the recipe {name!r}, got {config.scores!r}.")
     pruner = make_recipe(name, {key: value for key, value in settings.items() if key in takes}, config.recipe_args)
+    if isinstance(pruner.scorer, PVI | VarianceOfGradients):
+        raise InvalidValueError(
+            f"The recipe {name!r} with {type(pruner.scorer).__name__} needs models that are trained already: "
+            "use it from Python."
+        )
     if isinstance(pruner, StaticPruner):
         return _without_warm_up(pruner, config.seed)
     if task.name in ERROR_NORMS and type(pruner.scorer) is EL2N:

@@ -20,12 +20,14 @@ from dataprune.runs.compose import SCORERS, SELECTORS, make_recipe
 from dataprune.scoring.base import DatasetScorer
 from dataprune.scoring.duplicates import NearDuplicate
 from dataprune.scoring.embedding import PrototypeDistance, embed_texts
+from dataprune.scoring.gradient_variance import VarianceOfGradients
+from dataprune.scoring.information import PVI
 from dataprune.scoring.metadata import ColumnScore, FunctionScore
 from dataprune.scoring.perplexity import Perplexity
 from dataprune.scoring.text import TfidfDistance
 from dataprune.selection.base import Selector
 from dataprune.selection.constrained import KeepTogether
-from dataprune.training.static import StaticPruner
+from dataprune.training.pruner import DynamicPruner
 
 DATASET_SCORERS: dict[str, type[DatasetScorer]] = {
     "tfidf-distance": TfidfDistance,
@@ -89,15 +91,16 @@ def parts_of_recipe(
     scorer: Any
     selector: Selector
     scorer, selector = pruner.scorer, pruner.selector
-    if isinstance(pruner, StaticPruner):
-        return (None if has_scores else scorer), selector
-    if not has_scores:
-        option = next(option for option, kind in SCORERS.items() if type(scorer) is kind)
+    if has_scores:
+        return None, selector.set_params(**settings)
+    if isinstance(pruner, DynamicPruner) or isinstance(scorer, PVI | VarianceOfGradients):
+        option = next((option for option, kind in SCORERS.items() if type(scorer) is kind), None)
+        run = "" if option is None else f", the kept.parquet of `dataprune train --scorer {option} --keep-fraction 1`"
         raise InvalidValueError(
-            f"The recipe {name!r} needs the scores of a training run. Pass --scores with the kept.parquet of "
-            f"`dataprune train --scorer {option} --keep-fraction 1`."
+            f"The recipe {name!r} needs the {type(scorer).__name__} of each row. "
+            f"Pass --scores with a file of them{run}."
         )
-    return None, selector.set_params(**settings)
+    return scorer, selector
 
 
 def read_rows(source: str, *, split: str = "train") -> tuple[datasets.Dataset, str]:

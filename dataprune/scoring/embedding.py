@@ -241,7 +241,7 @@ def embed_texts(
     batch_size : int, default=64
         Texts in a batch; does not change the embeddings beyond rounding.
     max_length_tokens : int, default=128
-        Longer texts are cut.
+        Longer texts are cut, and at the tokenizer's own limit where that is lower.
 
     Returns
     -------
@@ -272,9 +272,8 @@ def embed_texts(
         raise InvalidTypeError(f"embed_texts() needs model=... as a torch.nn.Module, got {type(model).__name__}.")
     if not len(texts):
         return np.empty((0, 0), dtype=np.float32)
-    tokens = tokenizer(list(texts), truncation=True, max_length=max_length_tokens, return_attention_mask=False)[
-        "input_ids"
-    ]
+    limit = min(max_length_tokens, getattr(tokenizer, "model_max_length", max_length_tokens))
+    tokens = tokenizer(list(texts), truncation=True, max_length=limit, return_attention_mask=False)["input_ids"]
     lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
     embeddings: NDArray[np.float32] | None = None
     device = model_device(model)

@@ -77,7 +77,7 @@ def test_scores_of_several_runs_are_averaged_over_those_that_have_one(tmp_path):
         (["--recipe", "infobatch"], "chooses while a model trains. Run it with `dataprune train --recipe infobatch`"),
         (
             ["--recipe", "ccs"],
-            "Pass --scores with the kept.parquet of `dataprune train --scorer aum --keep-fraction 1`",
+            "a file of them, the kept.parquet of `dataprune train --scorer aum --keep-fraction 1`",
         ),
         (["--recipe", "scdp", "--recipe-arg", "odd=1"], "The recipe 'scdp' has no 'odd'"),
         (["--recipe", "scdp", "--recipe-arg", "column=n"], "reads the text. Pass --text-column"),

@@ -57,6 +57,7 @@ def test_joint_data_get_the_joint_error_norm(tmp_path, tiny_encoder_dir):
         (["--recipe", "rho_loss"], "--scores must be given with the recipe"),
         (["--recipe", "metadata_pruning"], "needs 'column'"),
         (["--recipe", "perplexity_pruning"], "needs a language model"),
+        (["--recipe", "sexism_data_diet", "--recipe-arg", "score=vog"], "needs models that are trained already"),
         (["--recipe", "bilevel_architecture_search"], "makes two pruners"),
         (["--recipe-arg", "band=low"], "--recipe-arg must be left out without a recipe"),
     ],

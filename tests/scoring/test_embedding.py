@@ -165,3 +165,9 @@ def test_a_model_without_a_tokenizer_is_not_looked_at():
     X = points()
     scorer = PrototypeDistance(n_prototypes=2).fit(X, model=nn.Identity())
     np.testing.assert_array_equal(scorer.scores_, PrototypeDistance(n_prototypes=2).fit(X).scores_)
+
+
+def test_a_text_longer_than_the_model_takes_is_cut_at_its_limit(encoder, tokenizer):
+    long = "fly to boston on monday " * 50
+    cut = embed_texts([long], encoder, tokenizer, max_length_tokens=tokenizer.model_max_length)
+    np.testing.assert_array_equal(embed_texts([long], encoder, tokenizer, max_length_tokens=128), cut)

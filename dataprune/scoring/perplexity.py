@@ -45,8 +45,10 @@ class Perplexity(DatasetScorer):
     -----
     If the tokenizer has a beginning-of-sequence token, each text starts with it and all of its own tokens are scored;
     else its first token is context only. A text of which nothing is scored has a surprise of 0: perplexity 1, 0 bits.
-    Other special tokens are not added. Losses are float32. Memory: the logits of one batch, 4 bytes per token and entry
-    of the vocabulary.
+    Other special tokens are not added. A token's surprise is float32, their sum float64. A float32 model's own rounding
+    depends on the batch's shape, and the exponential turns an absolute error of the mean surprise into a relative one
+    of the score: with a model of 135 M parameters about 1e-5 between batch sizes. Memory: the logits of one batch, 4
+    bytes per token and entry of the vocabulary.
 
     References
     ----------
@@ -228,8 +230,10 @@ def _surprise(
                 mask[i, : end - begin] = 1
                 labels[i, scored - begin : end - begin] = ids[i, scored - begin : end - begin]
             logits = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits  # (B, T, V)
-            losses = cross_entropy_per_example(logits[:, :-1], labels[:, 1:].to(device)).cpu().numpy()  # (B,)
-            np.add.at(nats, [parts[p][0] for p in batch], losses)
+            targets = labels[:, 1:].to(device)
+            # Token by token, so that they add up in float64: a long text's sum in float32 depends on its padding.
+            losses = torch.stack([cross_entropy_per_example(z[:-1], y) for z, y in zip(logits, targets, strict=True)])
+            np.add.at(nats, [parts[p][0] for p in batch], losses.cpu().double().sum(1).numpy())  # (B, T - 1) -> (B,)
     return nats
 
 

@@ -6,6 +6,7 @@ means done, 1 failed, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated
 
 import typer
@@ -23,13 +24,36 @@ from dataprune.cli.train import train
 
 __all__ = ["app", "main"]
 
+
+def unwrapped(docstring: str) -> str:
+    r"""Return a docstring as paragraphs of one line each: the terminal wraps them at its own width.
+
+    Parameters
+    ----------
+    docstring : str
+        Of a command.
+
+    Returns
+    -------
+    str
+        For ``--help``.
+
+    Examples
+    --------
+    >>> unwrapped("Do it.\n\n    First this,\n    then that.\n    ")
+    'Do it.\n\nFirst this, then that.'
+    """
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
 app = typer.Typer(
     cls=OneSentenceGroup,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (demo, train, compare, report, score, select, plan, methods):
-    app.command()(command)
+    app.command(help=unwrapped(command.__doc__ or ""))(command)
 
 
 def print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
@@ -55,7 +79,12 @@ def options(  # numpydoc ignore=PR01
         ),
     ] = False,
 ) -> None:
-    """Prune the train set while a model is fine-tuned: same accuracy, less training."""
+    """Prune the train set while a model is fine-tuned: same accuracy, less training.
+
+    `dataprune demo` needs nothing. On your own data: `train` a model, `compare` to see whether pruning pays, `report` to
+    look at what a run kept; `score` and `select` work on a file without any training. `dataprune COMMAND --help` has an
+    example of each.
+    """
 
 
 def main() -> None:

@@ -55,16 +55,20 @@ def select(  # numpydoc ignore=PR01
 ) -> None:
     """Keep a part of the rows, by their scores or by where they lie.
 
+    Needs no training. The rows are written as they are, in their order, in any of the formats. Scores come from a file
+    (--scores) or are made here (--scorer).
+
     For example: dataprune select tickets.csv --scorer tfidf-distance --selector stratified-k --keep-fraction 0.3
     --output small.csv
     """
+    from dataprune.cli.progress import showing_progress
     from dataprune.data.writing import check_writable, write_rows
     from dataprune.errors import check_fraction
     from dataprune.runs.compose import make_part
     from dataprune.runs.selecting import (
         DATASET_SCORERS,
         FILE_SELECTORS,
-        read_rows,
+        open_rows,
         read_scores,
         score_rows,
         select_rows,
@@ -88,28 +92,27 @@ def select(  # numpydoc ignore=PR01
                 "scorer", DATASET_SCORERS, scorer, to_arguments("--scorer-arg", scorer_arg, example="n_prototypes=20")
             )
         )
-    rows, place = read_rows(data, split=split)
-    values = None
-    if scores is not None:
-        listed, values = read_scores(scores, len(rows))
-        if len(listed) < len(rows):
-            say(f"{scores} has no score of {len(rows) - len(listed):,} rows; these are left out.", style="yellow")
-            rows = rows.select(listed)
-    needs_texts = (scorer is not None and scorer != "column") or chooser.needs & {"features", "cost"}
-    texts = texts_of(rows, text_column, place=place) if needs_texts else None
-    if part is not None:
-        values = score_rows(rows, part, texts=texts, model=model)
-    columns = {}
-    for name, column in (("labels", label_column), ("groups", group_column)):
-        if column is not None and column not in rows.column_names:
-            raise UsageError(f"{place} has no column {column!r}, but {', '.join(rows.column_names)}.")
-        columns[name] = None if column is None else rows[column][:]
-    with wrong_usage():
-        kept = select_rows(rows, chooser, values, texts=texts, model=model, **columns)
-    write_rows(output, rows.select(kept))
+    with showing_progress() as tell, open_rows(data, split=split, progress=tell) as (all_rows, place):
+        rows, values = all_rows, None
+        if scores is not None:
+            listed, values = read_scores(scores, len(rows))
+            if len(listed) < len(rows):
+                say(f"{scores} has no score of {len(rows) - len(listed):,} rows; these are left out.", style="yellow")
+                rows = rows.select(listed)
+        needs_texts = (scorer is not None and scorer != "column") or chooser.needs & {"features", "cost"}
+        texts = texts_of(rows, text_column, place=place, progress=tell) if needs_texts else None
+        if part is not None:
+            values = score_rows(rows, part, texts=texts, model=model)
+        columns = {}
+        for name, column in (("labels", label_column), ("groups", group_column)):
+            if column is not None and column not in rows.column_names:
+                raise UsageError(f"{place} has no column {column!r}, but {', '.join(rows.column_names)}.")
+            columns[name] = None if column is None else rows[column][:]
+        with wrong_usage():
+            kept = select_rows(rows, chooser, values, texts=texts, model=model, **columns)
+        write_rows(output, rows.select(kept), progress=tell)
+        n_rows = len(rows)
     if as_json:
-        print_json(
-            {"data": data, "selector": repr(chooser), "n_rows": len(rows), "n_kept": len(kept), "output": output}
-        )
+        print_json({"data": data, "selector": repr(chooser), "n_rows": n_rows, "n_kept": len(kept), "output": output})
         return
-    typer.echo(f"{output} holds {len(kept):,} of {len(rows):,} rows.")
+    typer.echo(f"{output} holds {len(kept):,} of {n_rows:,} rows.")

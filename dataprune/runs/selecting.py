@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from dataprune.data.reading import read_file, read_splits
+from dataprune.data.reading import Progress, map_file, read_file, read_splits
 from dataprune.data.roles import COMMON_NAMES, find_columns
 from dataprune.errors import DataError, InvalidValueError
 from dataprune.models import load_tokenizer
@@ -36,8 +39,18 @@ FILE_SELECTORS: dict[str, type[Selector]] = {**SELECTORS, "keep-together": KeepT
 """Names of the selectors for the rows of a file."""
 
 
-def read_rows(source: str, *, split: str = "train") -> tuple[datasets.Dataset, str]:
-    """Read one split, with a column ``text`` wherever there is one to be found.
+MAPPED_FROM_BYTES = 1 << 24
+"""Files from this size on are read block by block, and mapped; smaller ones are read as a whole."""
+
+TEXTS_PER_PART = 4096
+"""Texts that are read, or scored by a model, at a time."""
+
+
+@contextmanager
+def open_rows(
+    source: str, *, split: str = "train", progress: Progress | None = None
+) -> Iterator[tuple[datasets.Dataset, str]]:
+    r"""Open one split; of large files some thousand rows are in memory at a time.
 
     Parameters
     ----------
@@ -45,9 +58,11 @@ def read_rows(source: str, *, split: str = "train") -> tuple[datasets.Dataset, s
         A file, a folder, or a hub name, as `load_data` takes it.
     split : str, default="train"
         ``train``, ``valid`` or ``test``.
+    progress : callable, optional
+        Told after each block that is read.
 
-    Returns
-    -------
+    Yields
+    ------
     dataset : datasets.Dataset
         The rows, in their order.
     place : str
@@ -57,17 +72,104 @@ def read_rows(source: str, *, split: str = "train") -> tuple[datasets.Dataset, s
     ------
     DataError
         If the source is missing or broken, or lacks the split.
+
+    Notes
+    -----
+    Files of 16 MB and more go through Arrow files in the system's folder for temporary files, which must have room for
+    about as much, and which are removed at the end.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.csv").write_text("text,n\nhi,1\n")
+    ...     with open_rows(f"{folder}/a.csv") as (rows, place):
+    ...         print(rows[0])
+    {'text': 'hi', 'n': 1}
     """
-    splits = read_splits(source)
-    if split not in splits:
-        raise DataError(f"{source} has no {split} split, but {', '.join(splits)}.")
-    place, dataset = splits[split]
-    if len(dataset) == 0:
-        raise DataError(f"The {split} split must have rows, got none in {place}.")
-    return dataset, place
+    with tempfile.TemporaryDirectory(prefix="dataprune-") as scratch:
+
+        def read(path: Path) -> datasets.Dataset:
+            if path.stat().st_size < MAPPED_FROM_BYTES:
+                return read_file(path)
+            folder = Path(scratch, path.name)
+            folder.mkdir()
+            return map_file(path, folder, progress=progress)
+
+        splits = read_splits(source, read=read)
+        if split not in splits:
+            raise DataError(f"{source} has no {split} split, but {', '.join(splits)}.")
+        place, dataset = splits[split]
+        if len(dataset) == 0:
+            raise DataError(f"The {split} split must have rows, got none in {place}.")
+        yield dataset, place
 
 
-def texts_of(dataset: datasets.Dataset, column: str | None, *, place: str) -> list[str]:
+class ColumnTexts(Sequence[str]):
+    """The texts of a column, read from the data set when they are asked for.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+        The rows.
+    column : str
+        A column of texts, or of lists of words.
+    progress : callable, optional
+        Told while all texts are gone through.
+
+    Examples
+    --------
+    >>> texts = ColumnTexts(datasets.Dataset.from_dict({"tokens": [["play", "jazz"], ["stop"]]}), "tokens")
+    >>> list(texts), texts[-1]
+    (['play jazz', 'stop'], 'stop')
+    """
+
+    def __init__(self, dataset: datasets.Dataset, column: str, *, progress: Progress | None = None) -> None:
+        self.rows = dataset.with_format(None).select_columns([column])
+        self.column = column
+        self.progress = progress
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        found = self.rows[index][self.column]
+        return [_joined(value) for value in found] if isinstance(index, slice) else _joined(found)
+
+    def __iter__(self) -> Iterator[str]:
+        for part in self.parts("Reading texts"):
+            yield from part
+
+    def parts(self, what: str) -> Iterator[list[str]]:
+        """Yield all texts, some thousand at a time, and tell the progress.
+
+        Parameters
+        ----------
+        what : str
+            What is done with them.
+
+        Yields
+        ------
+        list of str
+            Texts.
+        """
+        for start in range(0, len(self), TEXTS_PER_PART):
+            part = self[start : start + TEXTS_PER_PART]
+            yield part
+            if self.progress is not None:  # they are done with when the next are asked for
+                self.progress(what, start + len(part), (start + len(part)) / len(self))
+
+
+def _joined(value: Any) -> str:
+    return value if isinstance(value, str) else " ".join(map(str, value))
+
+
+def texts_of(
+    dataset: datasets.Dataset, column: str | None, *, place: str, progress: Progress | None = None
+) -> ColumnTexts:
     """Return the text of each row.
 
     Parameters
@@ -78,11 +180,13 @@ def texts_of(dataset: datasets.Dataset, column: str | None, *, place: str) -> li
         Where it is; by default the column that has one of the common names, or the joined tokens.
     place : str
         What messages call the data.
+    progress : callable, optional
+        Told while all texts are gone through.
 
     Returns
     -------
-    list of str
-        Texts.
+    ColumnTexts
+        Texts, not read yet.
 
     Raises
     ------
@@ -91,8 +195,8 @@ def texts_of(dataset: datasets.Dataset, column: str | None, *, place: str) -> li
 
     Examples
     --------
-    >>> texts_of(datasets.Dataset.from_dict({"utt": ["play jazz"]}), None, place="the data")
-    ['play jazz']
+    >>> texts_of(datasets.Dataset.from_dict({"utt": ["play jazz"]}), None, place="the data")[0]
+    'play jazz'
     """
     if column is None:
         roles = find_columns(dataset, place=place)
@@ -104,14 +208,14 @@ def texts_of(dataset: datasets.Dataset, column: str | None, *, place: str) -> li
             )
     elif column not in dataset.column_names:
         raise DataError(f"{place} has no column {column!r}, but {', '.join(dataset.column_names)}.")
-    return [value if isinstance(value, str) else " ".join(map(str, value)) for value in dataset[column][:]]
+    return ColumnTexts(dataset, column, progress=progress)
 
 
 def score_rows(
     dataset: datasets.Dataset,
     scorer: DatasetScorer,
     *,
-    texts: list[str] | None = None,
+    texts: ColumnTexts | None = None,
     model: str | None = None,
 ) -> NDArray[np.float32]:
     """Score rows by what they are.
@@ -122,7 +226,7 @@ def score_rows(
         The rows.
     scorer : DatasetScorer
         Of `DATASET_SCORERS`.
-    texts : list of str, optional
+    texts : ColumnTexts, optional
         The text of each row; not needed by `ColumnScore`.
     model : str, optional
         Folder or hub name: an encoder for `PrototypeDistance`, a causal language model for `Perplexity`.
@@ -151,15 +255,26 @@ def score_rows(
         if model is None:
             kind = "an encoder" if isinstance(scorer, PrototypeDistance) else "a causal language model"
             raise InvalidValueError(f"{type(scorer).__name__} needs {kind}. Pass --model with its folder or hub name.")
-        from transformers import AutoModel, AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM
 
         tokenizer = load_tokenizer(model)
         if isinstance(scorer, PrototypeDistance):
-            return scorer.fit(embed_texts(texts or [], AutoModel.from_pretrained(model), tokenizer)).scores_
+            return scorer.fit(_embedded(texts, model)).scores_
         scorer.set_params(column=None)
-        return scorer.fit(texts, model=AutoModelForCausalLM.from_pretrained(model), tokenizer=tokenizer).scores_
+        decoder = AutoModelForCausalLM.from_pretrained(model)
+        # A text's perplexity depends on no other text: some thousand at a time, which are batched by length.
+        parts = texts.parts("Scoring") if texts is not None else []
+        return np.concatenate([scorer.fit(part, model=decoder, tokenizer=tokenizer).scores_ for part in parts])
     scorer.set_params(column=None)
-    return scorer.fit(texts).scores_
+    return scorer.fit(texts if isinstance(scorer, TfidfDistance) else list(texts or [])).scores_
+
+
+def _embedded(texts: ColumnTexts | None, model: str) -> NDArray[np.float32]:
+    from transformers import AutoModel
+
+    encoder, tokenizer = AutoModel.from_pretrained(model), load_tokenizer(model)
+    parts = texts.parts("Embedding") if texts is not None else []
+    return np.concatenate([embed_texts(part, encoder, tokenizer) for part in parts])
 
 
 def read_scores(path: str | Path, n_rows: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -225,7 +340,7 @@ def select_rows(
     *,
     labels: Any = None,
     groups: Any = None,
-    texts: list[str] | None = None,
+    texts: ColumnTexts | None = None,
     model: str | None = None,
 ) -> NDArray[np.int64]:
     """Choose rows.
@@ -242,7 +357,7 @@ def select_rows(
         Class of each row.
     groups : array-like, shape (n_rows,), optional
         Group of each row.
-    texts : list of str, optional
+    texts : ColumnTexts, optional
         For embeddings, where the selector looks at features.
     model : str, optional
         The encoder for them.
@@ -276,9 +391,7 @@ def select_rows(
     if "features" in selector.needs:
         if model is None:
             raise InvalidValueError(f"{name} needs embeddings. Pass --model with the folder or hub name of an encoder.")
-        from transformers import AutoModel
-
-        known["features"] = embed_texts(texts or [], AutoModel.from_pretrained(model), load_tokenizer(model))
+        known["features"] = _embedded(texts, model)
     if "cost" in selector.needs:
         known["cost"] = [len(text.split()) or 1 for text in texts or []]
     given = np.zeros(len(dataset), np.float32) if scores is None else scores

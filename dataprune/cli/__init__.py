@@ -47,6 +47,14 @@ def unwrapped(docstring: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
+WELCOME = """Prune the train set while a model is fine-tuned: same accuracy, less training.
+
+`dataprune demo` needs nothing. On your own data: `train` a model, `compare` to see whether pruning pays, `report`
+to look at what a run kept; `score` and `select` work on a file without any training. `dataprune COMMAND --help` has
+an example of each.
+"""
+"""What `dataprune --help` begins with."""
+
 app = typer.Typer(
     cls=OneSentenceGroup,
     pretty_exceptions_enable=False,
@@ -69,7 +77,7 @@ def print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=unwrapped(WELCOME))
 def options(  # numpydoc ignore=PR01
     *,
     version: Annotated[
@@ -79,12 +87,7 @@ def options(  # numpydoc ignore=PR01
         ),
     ] = False,
 ) -> None:
-    """Prune the train set while a model is fine-tuned: same accuracy, less training.
-
-    `dataprune demo` needs nothing. On your own data: `train` a model, `compare` to see whether pruning pays, `report` to
-    look at what a run kept; `score` and `select` work on a file without any training. `dataprune COMMAND --help` has an
-    example of each.
-    """
+    """Take the options that stand before a command."""
 
 
 def main() -> None:

@@ -44,7 +44,8 @@ def compare(  # numpydoc ignore=PR01
 
     "Fewer epochs" and "random" make as many updates as the pruned run: what pruning has to beat.
 
-    For example: dataprune compare --data atis/ --model encoder/ --output-dir comparison/ --keep-fraction 0.3 --n-processes 2
+    For example: dataprune compare --data atis/ --model encoder/ --output-dir comparison/ --keep-fraction 0.3
+    --n-processes 2
     """
     options = {
         "data": data,

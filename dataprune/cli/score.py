@@ -34,7 +34,8 @@ def score(  # numpydoc ignore=PR01
 
     Needs no training. Higher = harder or more informative. Large files are read block by block.
 
-    For example, to find copies, which score lowest: dataprune score tickets.csv --scorer near-duplicate --output scores.parquet
+    For example, to find copies, which score lowest: dataprune score tickets.csv --scorer near-duplicate --output
+    scores.parquet
     """
     import numpy as np
 

@@ -99,7 +99,9 @@ def _write(part: Path, dataset: datasets.Dataset, name: str, progress: Progress 
     with gzip.open(part, "wt", encoding="utf-8") if name.endswith(".gz") else part.open("w", encoding="utf-8") as file:
         file.write("[\n" if is_list else "")
         for start in range(0, len(dataset), ROWS_PER_CHUNK):
-            for row in dataset.select(range(start, min(start + ROWS_PER_CHUNK, len(dataset)))):
+            columns = dataset[start : start + ROWS_PER_CHUNK]
+            for values in zip(*columns.values(), strict=True):
+                row = dict(zip(columns, values, strict=True))
                 file.write(",\n" if is_list and not is_first else "")
                 file.write(json.dumps(row, ensure_ascii=False, default=str) + ("" if is_list else "\n"))
                 is_first = False

@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import datasets
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from dataprune.data.reading import Progress, map_file, read_file, read_splits
@@ -304,8 +305,12 @@ def read_scores(path: str | Path, n_rows: int) -> tuple[NDArray[np.int64], NDArr
     table = read_file(Path(path))
     if not {"source_row", "score"} <= {*table.column_names}:
         raise DataError(f"{path} must have the columns 'source_row' and 'score', got {', '.join(table.column_names)}.")
-    rows = np.asarray(table["source_row"][:], np.int64)
-    scores = np.asarray([np.nan if score is None else score for score in table["score"][:]], np.float32)
+    found = table.select_columns(["source_row", "score"]).with_format("arrow")[:]  # no Python object per number
+    try:
+        rows = found["source_row"].cast("int64").to_numpy()
+        scores = found["score"].cast("float32").to_numpy()  # a null is NaN
+    except (pa.ArrowException, ValueError):
+        raise DataError(f"{path} must have whole numbers in 'source_row' and numbers in 'score'.") from None
     rows, first = np.unique(rows, return_index=True)
     if len(rows) and not (rows[0] >= 0 and rows[-1] < n_rows):
         raise DataError(f"{path} has a score of row {rows[-1]}, but the data have {n_rows} rows: they are others.")

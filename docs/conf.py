@@ -31,7 +31,10 @@ numpydoc_show_class_members = False  # autodoc lists them in full
 # Checked on the imported objects, where dataclass fields, properties and inherited constructors are known.
 numpydoc_validation_checks = set(_PYPROJECT["tool"]["numpydoc_validation"]["checks"])
 # Plain values, where numpydoc would judge the docstring of Python's own type.
-numpydoc_validation_exclude = {r"\.Indexed\.(index|batch)$", r"\.Task\.(class_column|optional_inputs|token_heads)$"}
+numpydoc_validation_exclude = {
+    r"\.Indexed\.(index|batch)$",
+    r"Task\.(add_prefix_space|class_column|learned|optional_inputs|token_heads)$",
+}
 
 html_theme = "furo"
 html_title = f"dataprune {release}"

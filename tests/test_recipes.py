@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from dataprune import DynamicPruner, Loss, StaticPruner, TopK, make_joint_nlu, recipes
-from dataprune.errors import DataPruneError, InvalidValueError
+from dataprune.errors import DataPruneError
 from dataprune.recipes import RECIPES
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -6,6 +6,7 @@ means done, 1 failed, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated
 
 import typer
@@ -24,13 +25,44 @@ from dataprune.cli.train import train
 
 __all__ = ["app", "main"]
 
+
+def unwrapped(docstring: str) -> str:
+    r"""Return a docstring as paragraphs of one line each: the terminal wraps them at its own width.
+
+    Parameters
+    ----------
+    docstring : str
+        Of a command.
+
+    Returns
+    -------
+    str
+        For ``--help``.
+
+    Examples
+    --------
+    >>> unwrapped("Do it.\n\n    First this,\n    then that.\n    ")
+    'Do it.\n\nFirst this, then that.'
+    """
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+WELCOME = """Prune the train set while a model is fine-tuned: same accuracy, less training.
+
+`dataprune demo` needs nothing. On your own data: `train` a model, `compare` to see whether pruning pays, `report`
+to look at what a run kept; `score` and `select` work on a file without any training. `dataprune COMMAND --help` has
+an example of each.
+"""
+"""What `dataprune --help` begins with."""
+
 app = typer.Typer(
     cls=OneSentenceGroup,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (demo, train, compare, report, score, select, suspects, plan, methods):
-    app.command()(command)
+    app.command(help=unwrapped(command.__doc__ or ""))(command)
 
 
 def print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
@@ -46,7 +78,7 @@ def print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=unwrapped(WELCOME))
 def options(  # numpydoc ignore=PR01
     *,
     version: Annotated[
@@ -56,7 +88,7 @@ def options(  # numpydoc ignore=PR01
         ),
     ] = False,
 ) -> None:
-    """Prune the train set while a model is fine-tuned: same accuracy, less training."""
+    """Take the options that stand before a command."""
 
 
 def main() -> None:

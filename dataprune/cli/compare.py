@@ -42,8 +42,10 @@ def compare(  # numpydoc ignore=PR01
 ) -> None:
     """Train on full data, fewer epochs, chance and pruned, over seeds, and say whether pruning pays.
 
-    "Fewer epochs" and "random" make as many updates as the pruned run: what pruning has to beat. For example:
-    dataprune compare --data atis/ --model encoder/ --output-dir comparison/ --keep-fraction 0.3 --n-processes 2
+    "Fewer epochs" and "random" make as many updates as the pruned run: what pruning has to beat.
+
+    For example: dataprune compare --data atis/ --model encoder/ --output-dir comparison/ --keep-fraction 0.3
+    --n-processes 2
     """
     options = {
         "data": data,

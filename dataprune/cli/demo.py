@@ -29,6 +29,8 @@ def demo(  # numpydoc ignore=PR01
     """Compare full with pruned training of a small transformer on made-up data.
 
     Needs no data, no model and no network; takes a minute or two.
+
+    For example: dataprune demo --n-seeds 5
     """
     from dataprune.data.files import naming_what_failed, write_json
     from dataprune.runs.demo import METHODS, check_demo, conclude, describe_selection, run_demo, summarise

@@ -9,7 +9,13 @@ from dataprune.cli.printing import print_json, print_table
 
 
 def methods(*, as_json: AsJson = False) -> None:  # numpydoc ignore=PR01
-    """List the scorers, selectors, schedulers and recipes."""
+    """List the scorers, selectors, schedulers and recipes.
+
+    A scorer says how hard an example is, a selector which ones to keep, a scheduler how many in which epoch; a recipe
+    is a published method, made of these. The names are those that `train`, `select` and `compare` take.
+
+    For example: dataprune methods --json
+    """
     from dataprune.runs.catalogue import list_methods
 
     found = list_methods()

@@ -42,7 +42,12 @@ def plan(  # numpydoc ignore=PR01
     n_accumulation: NAccumulation = RunConfig.n_accumulation,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a run will do: examples, updates and compute of each epoch, with a bar for the examples."""
+    """Show what a run will do: examples, updates and compute of each epoch, with a bar for the examples.
+
+    Needs no data and no model: what pruning would save, before anything starts.
+
+    For example: dataprune plan --n-examples 100000 --n-epochs 10 --keep-fraction 0.3
+    """
     from dataprune.ramps import make_scheduler
 
     with wrong_usage():

@@ -25,8 +25,9 @@ def report(  # numpydoc ignore=PR01
     """Write one HTML page of a run: what it kept and saved, its scores, classes and examples.
 
     The page needs no network and opens from disk. Name a run on full data as well, and the first run that pruned is
-    held against it; name several, and accuracy stands against time. For example:
-    dataprune report run/ full/ -o report.html
+    held against it; name several, and accuracy stands against time.
+
+    For example: dataprune report run/ full/ -o report.html
     """
     from dataprune.reporting.page import check_report, write_report
 

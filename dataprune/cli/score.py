@@ -32,25 +32,30 @@ def score(  # numpydoc ignore=PR01
 ) -> None:
     """Score each row: how rare, how surprising, how redundant.
 
-    Higher = harder or more informative. For example, the copies in a file have the lowest scores of:
-    dataprune score tickets.csv --scorer near-duplicate --output scores.parquet
+    Needs no training. Higher = harder or more informative. Large files are read block by block.
+
+    For example, to find copies, which score lowest: dataprune score tickets.csv --scorer near-duplicate --output
+    scores.parquet
     """
     import numpy as np
 
+    from dataprune.cli.progress import showing_progress
     from dataprune.data.writing import check_writable, write_rows
     from dataprune.runs.compose import make_part
-    from dataprune.runs.selecting import DATASET_SCORERS, read_rows, score_rows, scores_table, texts_of
+    from dataprune.runs.selecting import DATASET_SCORERS, open_rows, score_rows, scores_table, texts_of
 
     with wrong_usage():
         check_writable(output)
         part = make_part(
             "scorer", DATASET_SCORERS, scorer, to_arguments("--scorer-arg", scorer_arg, example="n_prototypes=20")
         )
-    rows, place = read_rows(data, split=split)
-    texts = None if scorer == "column" else texts_of(rows, text_column, place=place)
-    scores = score_rows(rows, part, texts=texts, model=model)
-    write_rows(output, scores_table(scores))
-    order = np.argsort(-scores, kind="stable")
+    with showing_progress() as tell, open_rows(data, split=split, progress=tell) as (rows, place):
+        texts = None if scorer == "column" else texts_of(rows, text_column, place=place, progress=tell)
+        scores = score_rows(rows, part, texts=texts, model=model)
+        write_rows(output, scores_table(scores), progress=tell)
+        order = np.argsort(-scores, kind="stable")
+        ends = [*order[:N_SHOWN].tolist(), *order[::-1][:N_SHOWN].tolist()]
+        shown = {row: str(rows[row]) if texts is None else texts[row] for row in ends}
     result: dict[str, Any] = {
         "data": data,
         "scorer": repr(part),
@@ -61,7 +66,6 @@ def score(  # numpydoc ignore=PR01
     if as_json:
         print_json(result)
         return
-    shown = texts if texts is not None else [str(row) for row in rows]
     for title, some in (("Highest", order[:N_SHOWN]), ("Lowest", order[::-1][:N_SHOWN])):
         lines = [[f"{row:,}", f"{scores[row]:.4g}", _short(shown[row])] for row in some]
         print_table(f"{title} scores", ["row", "score", "text"], lines)

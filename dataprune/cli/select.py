@@ -69,9 +69,13 @@ def select(  # numpydoc ignore=PR01
 ) -> None:
     """Keep a part of the rows, by their scores or by where they lie.
 
+    Needs no training. The rows are written as they are, in their order, in any of the formats. Scores come from a file
+    (--scores) or are made here (--scorer).
+
     For example: dataprune select tickets.csv --scorer tfidf-distance --selector stratified-k --keep-fraction 0.3
     --output small.csv, or: dataprune select tickets.csv --recipe scdp --keep-fraction 0.3 --output small.csv
     """
+    from dataprune.cli.progress import showing_progress
     from dataprune.data.writing import check_writable, write_rows
     from dataprune.errors import check_fraction
     from dataprune.runs.compose import make_part
@@ -79,8 +83,8 @@ def select(  # numpydoc ignore=PR01
         DATASET_SCORERS,
         FILE_SELECTORS,
         mean_scores,
+        open_rows,
         parts_of_recipe,
-        read_rows,
         score_rows,
         select_rows,
         texts_of,
@@ -119,26 +123,27 @@ def select(  # numpydoc ignore=PR01
                     to_arguments("--scorer-arg", scorer_arg, example="n_prototypes=20"),
                 )
             )
-    rows, place = read_rows(data, split=split)
-    values = None
-    if scores:
-        listed, values = mean_scores(scores, len(rows))
-        if len(listed) < len(rows):
-            which = f"{' and '.join(scores)} {'has' if len(scores) == 1 else 'have'}"
-            say(f"{which} no score of {len(rows) - len(listed):,} rows; these are left out.", style="yellow")
-            rows = rows.select(listed)
-    needs_texts = (part is not None and not isinstance(part, ColumnScore)) or chooser.needs & {"features", "cost"}
-    texts = texts_of(rows, text_column, place=place) if needs_texts else None
-    if part is not None:
-        values = score_rows(rows, part, texts=texts, model=model)
-    columns = {}
-    for name, column in (("labels", label_column), ("groups", group_column)):
-        if column is not None and column not in rows.column_names:
-            raise UsageError(f"{place} has no column {column!r}, but {', '.join(rows.column_names)}.")
-        columns[name] = None if column is None else rows[column][:]
-    with wrong_usage():
-        kept = select_rows(rows, chooser, values, texts=texts, model=model, **columns)
-    write_rows(output, rows.select(kept))
+    with showing_progress() as tell, open_rows(data, split=split, progress=tell) as (all_rows, place):
+        rows, values = all_rows, None
+        if scores:
+            listed, values = mean_scores(scores, len(rows))
+            if len(listed) < len(rows):
+                which = f"{' and '.join(scores)} {'has' if len(scores) == 1 else 'have'}"
+                say(f"{which} no score of {len(rows) - len(listed):,} rows; these are left out.", style="yellow")
+                rows = rows.select(listed)
+        needs_texts = (part is not None and not isinstance(part, ColumnScore)) or chooser.needs & {"features", "cost"}
+        texts = texts_of(rows, text_column, place=place, progress=tell) if needs_texts else None
+        if part is not None:
+            values = score_rows(rows, part, texts=texts, model=model)
+        columns = {}
+        for name, column in (("labels", label_column), ("groups", group_column)):
+            if column is not None and column not in rows.column_names:
+                raise UsageError(f"{place} has no column {column!r}, but {', '.join(rows.column_names)}.")
+            columns[name] = None if column is None else rows[column][:]
+        with wrong_usage():
+            kept = select_rows(rows, chooser, values, texts=texts, model=model, **columns)
+        write_rows(output, rows.select(kept), progress=tell)
+        n_rows = len(rows)
     if as_json:
         print_json(
             {
@@ -146,10 +151,10 @@ def select(  # numpydoc ignore=PR01
                 "recipe": recipe,
                 "scorer": None if part is None else repr(part),
                 "selector": repr(chooser),
-                "n_rows": len(rows),
+                "n_rows": n_rows,
                 "n_kept": len(kept),
                 "output": output,
             }
         )
         return
-    typer.echo(f"{output} holds {len(kept):,} of {len(rows):,} rows.")
+    typer.echo(f"{output} holds {len(kept):,} of {n_rows:,} rows.")

@@ -201,14 +201,14 @@ def print_applied(data: str, review: str, output: str, *, split: str, columns: d
     """
     from dataprune.data.review import apply_review, read_review
     from dataprune.data.writing import check_writable, write_rows
-    from dataprune.runs.selecting import read_rows
+    from dataprune.runs.selecting import open_rows
 
     with wrong_usage():
         check_writable(output)
     lines = read_review(review)
-    rows, place = read_rows(data, split=split)
-    corrected, counts = apply_review(rows, lines, columns=columns or None, place=place)
-    write_rows(output, corrected)
+    with open_rows(data, split=split) as (rows, place):
+        corrected, counts = apply_review(rows, lines, columns=columns or None, place=place)
+        write_rows(output, corrected)
     if as_json:
         print_json({"data": data, "review": review, "n_rows": len(corrected), **counts, "output": output})
         return

@@ -164,10 +164,13 @@ def train(  # numpydoc ignore=PR01
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune an encoder on the examples that still matter, and save everything.
+    """Train a model on the examples that still matter, and save everything.
 
-    Writes model/, history.csv, scores.safetensors, kept.parquet, run.json and run.toml, which repeats the run, to the
-    output folder. For example: dataprune train --data atis/ --model encoder/ --output-dir run/ --keep-fraction 0.3
+    Sentences, pairs, words, intents with slots, numbers, language models and images: the columns tell the task. Writes
+    model/, history.csv, scores.safetensors, kept.parquet, run.json and run.toml, which repeats the run, to the output
+    folder.
+
+    For example: dataprune train --data atis/ --model encoder/ --output-dir run/ --keep-fraction 0.3
     """
     options = {
         **locals(),

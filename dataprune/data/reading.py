@@ -7,9 +7,12 @@ progress, and names neither file nor line when one of them is broken.
 from __future__ import annotations
 
 import gzip
+import io
+import itertools
 import json
 import re
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +31,26 @@ SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "v
 ARRAYS = ".npz"
 """Ending of files of arrays, which are images and labels."""
 
+ROWS_PER_BLOCK, BYTES_PER_BLOCK = 20_000, 1 << 23
+"""What is read of a file at a time where it is not read as a whole."""
+
+Progress = Callable[[str, int, float | None], None]
+"""Told now and then what is being done, how many rows of it are done, and which share that is, where it is known."""
+
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
-def read_splits(source: str | Path) -> dict[str, tuple[str, datasets.Dataset]]:
+def read_splits(
+    source: str | Path, *, read: Callable[[Path], datasets.Dataset] | None = None
+) -> dict[str, tuple[str, datasets.Dataset]]:
     """Read all splits that a source has.
 
     Parameters
     ----------
     source : str or Path
         A file, a folder of files, a folder saved by `datasets`, or the name of a data set on the hub.
+    read : callable, optional
+        Reads one file of rows; by default `read_file`.
 
     Returns
     -------
@@ -62,10 +75,10 @@ def read_splits(source: str | Path) -> dict[str, tuple[str, datasets.Dataset]]:
     if path.is_file() and path.suffix == ARRAYS:
         return {split: (f"{path} ({split})", rows) for split, rows in read_arrays(path, SPLIT_OF).items()}
     if path.is_file():
-        return {"train": (str(path), read_file(path))}
+        return {"train": (str(path), (read or read_file)(path))}
     if path.is_dir():
         saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
-        return _read_saved(path) if saved else _read_folder(path)
+        return _read_saved(path) if saved else _read_folder(path, read or read_file)
     # "data/missing" beside an existing folder "data" is a mistyped path: do not ask the hub for it.
     is_path = isinstance(source, Path) or not HUB_NAME.fullmatch(source) or source.endswith(FORMATS)
     if is_path or (path.parent != Path() and path.parent.exists()):
@@ -123,7 +136,105 @@ def read_file(path: Path) -> datasets.Dataset:
         raise DataError(f"{path} cannot be read: {_one_line(error)}.") from None
 
 
-def _read_folder(folder: Path) -> dict[str, tuple[str, datasets.Dataset]]:
+def map_file(path: Path, folder: Path, *, progress: Progress | None = None) -> datasets.Dataset:
+    r"""Read one file block by block into Arrow files, and map these: memory does not grow with the file.
+
+    Parameters
+    ----------
+    path : Path
+        A file in one of `FORMATS`. A ``.json`` file is read as a whole, as is one whose columns change their type on
+        the way.
+    folder : Path
+        Where the Arrow files go; about as large as the data, and needed as long as the rows are.
+    progress : callable, optional
+        Told after each block: what is done, how many rows so far, and the share of the file.
+
+    Returns
+    -------
+    datasets.Dataset
+        The rows that `read_file` returns.
+
+    Raises
+    ------
+    DataError
+        If the ending is unknown or the content is broken; the message names the file and, if it can, the line.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "a.csv")
+    ...     _ = file.write_text("text,label\nhi,1\n")
+    ...     map_file(file, Path(folder))[0]
+    {'text': 'hi', 'label': 1}
+    """
+    if not path.name.endswith(FORMATS) or path.suffix == ".json":
+        return read_file(path)
+    try:
+        table = pa.concat_tables(_mapped(_blocks(path), folder, progress), promote_options="permissive")
+    except DataError:
+        raise
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error, pa.ArrowException):
+        return read_file(path)  # types that change on the way, or a broken file: it says where
+    if len({*table.column_names}) < len(table.column_names) or table.num_rows == 0:
+        return read_file(path)
+    return datasets.Dataset(table)
+
+
+def _mapped(blocks: Iterator[tuple[pa.Table, float]], folder: Path, progress: Progress | None) -> list[pa.Table]:
+    """Write blocks to as few files as they have schemas in a row, and map these."""
+    files: list[Path] = []
+    writer: Any = None
+    schema, n_rows = None, 0
+    try:
+        for block, share in blocks:
+            if block.schema != schema:
+                if writer is not None:
+                    writer.close()
+                files.append(folder / f"part-{len(files)}.arrow")
+                schema = block.schema
+                writer = pa.ipc.new_file(str(files[-1]), schema)
+            writer.write_table(block)
+            n_rows += block.num_rows
+            if progress is not None:
+                progress("Reading", n_rows, share)
+    finally:
+        if writer is not None:
+            writer.close()
+    return [pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in files]
+
+
+def _blocks(path: Path) -> Iterator[tuple[pa.Table, float]]:
+    """Yield a file's rows in blocks, each with the share of the file that is read."""
+    size = max(1, path.stat().st_size)
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(path) as file:
+            n_rows, done = max(1, file.metadata.num_rows), 0
+            for batch in file.iter_batches(batch_size=ROWS_PER_BLOCK):
+                done += batch.num_rows
+                yield pa.Table.from_batches([batch]), done / n_rows
+    elif path.suffix == ".csv":
+        import pyarrow.csv
+
+        with pyarrow.csv.open_csv(
+            path,
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=BYTES_PER_BLOCK),
+            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+        ) as reader:
+            for number, batch in enumerate(reader, start=1):
+                yield pa.Table.from_batches([batch]), min(1.0, number * BYTES_PER_BLOCK / size)
+    else:
+        with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
+            lines = enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), start=1)
+            while numbered := list(itertools.islice(lines, ROWS_PER_BLOCK)):
+                rows = _json_rows([(f"Line {number}", line) for number, line in numbered if line.strip()], path)
+                if rows:
+                    yield _table_of(rows, path), raw.tell() / size
+
+
+def _read_folder(folder: Path, read: Callable[[Path], datasets.Dataset]) -> dict[str, tuple[str, datasets.Dataset]]:
     """Read the files of a folder that are named after splits."""
     files = {}
     for file in sorted(folder.iterdir()):
@@ -134,7 +245,7 @@ def _read_folder(folder: Path) -> dict[str, tuple[str, datasets.Dataset]]:
         return images
     found = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
     splits = _one_per_split(files, place=folder, found=found)
-    return {split: (str(folder / name), read_file(folder / name)) for split, name in splits.items()}
+    return {split: (str(folder / name), read(folder / name)) for split, name in splits.items()}
 
 
 def _read_images(folder: Path) -> dict[str, tuple[str, datasets.Dataset]]:
@@ -192,10 +303,15 @@ def _read_json(path: Path) -> list[dict[str, Any]]:
     with opener(path, "rt", encoding="utf-8-sig") as file:
         lines = file.readlines()
     if path.suffix == ".json" and "".join(lines).lstrip().startswith("["):
-        values = [(f"Item {i}", value) for i, value in enumerate(_parse_json("".join(lines), str(path)))]
-    else:
-        numbered = [(f"Line {number}", line) for number, line in enumerate(lines, start=1) if line.strip()]
-        values = [(line, _parse_json(text, f"{line} of {path}")) for line, text in numbered]
+        return _objects([(f"Item {i}", value) for i, value in enumerate(_parse_json("".join(lines), str(path)))], path)
+    return _json_rows([(f"Line {n}", line) for n, line in enumerate(lines, start=1) if line.strip()], path)
+
+
+def _json_rows(numbered: list[tuple[str, str]], path: Path) -> list[dict[str, Any]]:
+    return _objects([(line, _parse_json(text, f"{line} of {path}")) for line, text in numbered], path)
+
+
+def _objects(values: list[tuple[str, Any]], path: Path) -> list[dict[str, Any]]:
     for place, value in values:
         if not isinstance(value, dict):
             raise DataError(f"{place} of {path} must be a JSON object, got {json.dumps(value)[:60]}.")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
 
 from dataprune.data.files import naming_what_failed, write_atomically
-from dataprune.data.reading import FORMATS
+from dataprune.data.reading import FORMATS, Progress
 from dataprune.errors import DataError, InvalidValueError
 
 ROWS_PER_CHUNK = 10_000  # written at a time: memory stays bounded
@@ -46,7 +48,7 @@ def check_writable(path: str | Path) -> None:
         raise InvalidValueError(f"{path} is a folder that exists already. Choose another name.")
 
 
-def write_rows(path: str | Path, dataset: datasets.Dataset) -> None:
+def write_rows(path: str | Path, dataset: datasets.Dataset, *, progress: Progress | None = None) -> None:
     """Write a data set to one file, atomically, or to a folder.
 
     Parameters
@@ -55,7 +57,9 @@ def write_rows(path: str | Path, dataset: datasets.Dataset) -> None:
         Its ending says the format, as `load_data` reads it: ``.jsonl``, ``.jsonl.gz``, ``.json`` (one list), ``.csv``
         or ``.parquet``. Without an ending, a folder for ``datasets.load_from_disk``.
     dataset : datasets.Dataset
-        The rows.
+        The rows; some thousands are in memory at a time.
+    progress : callable, optional
+        Told after each block: what is done, how many rows so far, and the share of them.
 
     Raises
     ------
@@ -80,46 +84,70 @@ def write_rows(path: str | Path, dataset: datasets.Dataset) -> None:
         part = path.with_name(f".{path.name}.part")
         with naming_what_failed(path):
             shutil.rmtree(part, ignore_errors=True)
-            had_bars = not datasets.are_progress_bars_disabled()
-            datasets.disable_progress_bars()
-            try:
+            with _no_bars():
                 dataset.save_to_disk(part)
-            finally:
-                if had_bars:
-                    datasets.enable_progress_bars()
             part.rename(path)
         return
-    write_atomically(path, lambda part: _write(part, dataset, path.name))
+    write_atomically(path, lambda part: _write(part, dataset, path.name, progress))
 
 
-def _write(part: Path, dataset: datasets.Dataset, name: str) -> None:
-    if name.endswith(".parquet"):
-        import pyarrow.parquet as pq
-
-        pq.write_table(dataset.with_format("arrow")[:], part)
-        return
-    if name.endswith(".csv"):
-        import pyarrow.csv as pa_csv
-
-        pa_csv.write_csv(_flat(dataset, name), part)
+def _write(part: Path, dataset: datasets.Dataset, name: str, progress: Progress | None) -> None:
+    if name.endswith((".parquet", ".csv")):
+        _write_tables(part, dataset, name, progress)
         return
     is_list, is_first = name.endswith(".json"), True
     with gzip.open(part, "wt", encoding="utf-8") if name.endswith(".gz") else part.open("w", encoding="utf-8") as file:
         file.write("[\n" if is_list else "")
         for start in range(0, len(dataset), ROWS_PER_CHUNK):
-            for row in dataset.select(range(start, min(start + ROWS_PER_CHUNK, len(dataset)))):
+            columns = dataset[start : start + ROWS_PER_CHUNK]
+            for values in zip(*columns.values(), strict=True):
+                row = dict(zip(columns, values, strict=True))
                 file.write(",\n" if is_list and not is_first else "")
                 file.write(json.dumps(row, ensure_ascii=False, default=str) + ("" if is_list else "\n"))
                 is_first = False
+            if progress is not None:
+                _tell(progress, start + ROWS_PER_CHUNK, len(dataset))
         file.write("\n]\n" if is_list else "")
 
 
-def _flat(dataset: datasets.Dataset, name: str) -> Any:
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    had_bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if had_bars:
+            datasets.enable_progress_bars()
+
+
+def _tell(progress: Progress, n_done: int, n_rows: int) -> None:
+    progress("Writing", min(n_done, n_rows), min(1.0, n_done / max(1, n_rows)))
+
+
+def _write_tables(part: Path, dataset: datasets.Dataset, name: str, progress: Progress | None) -> None:
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    is_csv = name.endswith(".csv")
+    make_writer: Any = pyarrow.csv.CSVWriter if is_csv else pyarrow.parquet.ParquetWriter
+    arrow, writer = dataset.with_format("arrow"), None
+    for start in range(0, max(1, len(dataset)), ROWS_PER_CHUNK):
+        table = arrow[start : start + ROWS_PER_CHUNK]
+        table = _flat(table, name) if is_csv else table
+        writer = make_writer(str(part), table.schema) if writer is None else writer
+        writer.write_table(table)
+        if progress is not None:
+            _tell(progress, start + ROWS_PER_CHUNK, len(dataset))
+    if writer is not None:
+        writer.close()
+
+
+def _flat(table: Any, name: str) -> Any:
     """Join lists of texts by spaces, as `load_data` splits them."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    table = dataset.with_format("arrow")[:]
     for position, field in enumerate(table.schema):
         if pa.types.is_list(field.type) and pa.types.is_string(field.type.value_type):
             table = table.set_column(position, field.name, pc.binary_join(table.column(position), " "))

@@ -66,10 +66,7 @@ def read_examples(run: FinishedRun) -> ExampleData:
     changed = _changed_since(Path(config["data"]).expanduser(), run.path / "run.json")
     if changed is not None:
         note += f" The file {changed} is newer than the run: check that its rows are still the same."
-    column = roles.get("text", roles.get("tokens"))
-    texts = None
-    if column is not None:
-        texts = [one if isinstance(one, str) else " ".join(map(str, one)) for one in train[column][:]]
+    texts = _texts(train, roles)
     classes: dict[str, list[Any]] = {}
     for role, title in (("label", "class"), ("intent", "intent")):
         if role in roles and not str(train.features[roles[role]].dtype).startswith(("float", "double")):
@@ -80,6 +77,18 @@ def read_examples(run: FinishedRun) -> ExampleData:
         ]
         classes["slot type"] = types
     return ExampleData(note, texts, classes)
+
+
+def _texts(train: Any, roles: dict[str, str]) -> list[str] | None:
+    """Return what to show of each example: its text, its prompt and response, or the path of its image."""
+    from dataprune.data.language import CausalLMTask
+
+    if CausalLMTask.fits(roles):
+        return CausalLMTask(columns=roles).texts(train)
+    column = roles.get("text", roles.get("tokens", roles.get("image")))
+    if column is None or not ({"text", "tokens"} & {*roles} or train.features[column].dtype == "string"):
+        return None  # pixels
+    return [one if isinstance(one, str) else " ".join(map(str, one)) for one in train[column][:]]
 
 
 def _names(dataset: Any, column: str) -> list[Any]:

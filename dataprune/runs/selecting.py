@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import datasets
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from dataprune.data.reading import read_file, read_splits
+from dataprune.data.reading import Progress, map_file, read_file, read_splits
 from dataprune.data.roles import COMMON_NAMES, find_columns
 from dataprune.errors import DataError, InvalidValueError, check_choice
 from dataprune.models import load_encoder, load_tokenizer, loading_quietly
@@ -40,6 +43,13 @@ DATASET_SCORERS: dict[str, type[DatasetScorer]] = {
 
 FILE_SELECTORS: dict[str, type[Selector]] = {**SELECTORS, "keep-together": KeepTogether}
 """Names of the selectors for the rows of a file."""
+
+
+MAPPED_FROM_BYTES = 1 << 24
+"""Files from this size on are read block by block, and mapped; smaller ones are read as a whole."""
+
+TEXTS_PER_PART = 4096
+"""Texts that are read, or scored by a model, at a time."""
 
 
 def parts_of_recipe(
@@ -103,8 +113,11 @@ def parts_of_recipe(
     return scorer, selector
 
 
-def read_rows(source: str, *, split: str = "train") -> tuple[datasets.Dataset, str]:
-    """Read one split, with a column ``text`` wherever there is one to be found.
+@contextmanager
+def open_rows(
+    source: str, *, split: str = "train", progress: Progress | None = None
+) -> Iterator[tuple[datasets.Dataset, str]]:
+    r"""Open one split; of large files some thousand rows are in memory at a time.
 
     Parameters
     ----------
@@ -112,9 +125,11 @@ def read_rows(source: str, *, split: str = "train") -> tuple[datasets.Dataset, s
         A file, a folder, or a hub name, as `load_data` takes it.
     split : str, default="train"
         ``train``, ``valid`` or ``test``.
+    progress : callable, optional
+        Told after each block that is read.
 
-    Returns
-    -------
+    Yields
+    ------
     dataset : datasets.Dataset
         The rows, in their order.
     place : str
@@ -124,17 +139,120 @@ def read_rows(source: str, *, split: str = "train") -> tuple[datasets.Dataset, s
     ------
     DataError
         If the source is missing or broken, or lacks the split.
+
+    Notes
+    -----
+    Files of 16 MB and more go through Arrow files in the system's folder for temporary files, which must have room for
+    about as much, and which are removed at the end.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.csv").write_text("text,n\nhi,1\n")
+    ...     with open_rows(f"{folder}/a.csv") as (rows, place):
+    ...         print(rows[0])
+    {'text': 'hi', 'n': 1}
     """
-    splits = read_splits(source)
-    if split not in splits:
-        raise DataError(f"{source} has no {split} split, but {', '.join(splits)}.")
-    place, dataset = splits[split]
-    if len(dataset) == 0:
-        raise DataError(f"The {split} split must have rows, got none in {place}.")
-    return dataset, place
+    with tempfile.TemporaryDirectory(prefix="dataprune-") as scratch:
+
+        def read(path: Path) -> datasets.Dataset:
+            if path.stat().st_size < MAPPED_FROM_BYTES:
+                return read_file(path)
+            folder = Path(scratch, path.name)
+            folder.mkdir()
+            return map_file(path, folder, progress=progress)
+
+        splits = read_splits(source, read=read)
+        if split not in splits:
+            raise DataError(f"{source} has no {split} split, but {', '.join(splits)}.")
+        place, dataset = splits[split]
+        if len(dataset) == 0:
+            raise DataError(f"The {split} split must have rows, got none in {place}.")
+        yield dataset, place
 
 
-def texts_of(dataset: datasets.Dataset, column: str | None, *, place: str) -> list[str]:
+class ColumnTexts(Sequence[str]):
+    """The texts of a column, read from the data set when they are asked for.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+        The rows.
+    column : str
+        A column of texts, or of lists of words.
+    place : str, default="the data"
+        What messages call the data.
+    progress : callable, optional
+        Told while all texts are gone through.
+
+    Examples
+    --------
+    >>> texts = ColumnTexts(datasets.Dataset.from_dict({"tokens": [["play", "jazz"], ["stop"]]}), "tokens")
+    >>> list(texts), texts[-1]
+    (['play jazz', 'stop'], 'stop')
+    """
+
+    def __init__(
+        self, dataset: datasets.Dataset, column: str, *, place: str = "the data", progress: Progress | None = None
+    ) -> None:
+        self.rows = dataset.with_format(None).select_columns([column])
+        self.column = column
+        self.place = place
+        self.progress = progress
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            numbers = range(*index.indices(len(self)))
+            return [self._text(value, row) for row, value in zip(numbers, self.rows[index][self.column], strict=True)]
+        return self._text(self.rows[index][self.column], index)
+
+    def _text(self, value: Any, row: int) -> str:
+        if not isinstance(value, str | list):
+            raise DataError(
+                f"{self.place}, row {row}: column {self.column!r} must hold texts or lists of words, got {value!r}. "
+                "Correct or drop that row, or name another column with --text-column."
+            )
+        return value if isinstance(value, str) else " ".join(map(str, value))
+
+    def __iter__(self) -> Iterator[str]:
+        for part in self.parts("Reading texts"):
+            yield from part
+
+    def parts(self, what: str) -> Iterator[list[str]]:
+        """Yield all texts, some thousand at a time, and tell the progress.
+
+        Parameters
+        ----------
+        what : str
+            What is done with them.
+
+        Yields
+        ------
+        list of str
+            Texts.
+
+        Raises
+        ------
+        DataError
+            If a row has no text.
+        """
+        for start in range(0, len(self), TEXTS_PER_PART):
+            part = self[start : start + TEXTS_PER_PART]
+            yield part
+            if self.progress is not None:  # they are done with when the next are asked for
+                self.progress(what, start + len(part), (start + len(part)) / len(self))
+
+
+def texts_of(
+    dataset: datasets.Dataset, column: str | None, *, place: str, progress: Progress | None = None
+) -> ColumnTexts:
     """Return the text of each row.
 
     Parameters
@@ -145,11 +263,13 @@ def texts_of(dataset: datasets.Dataset, column: str | None, *, place: str) -> li
         Where it is; by default the column that has one of the common names, or the joined tokens.
     place : str
         What messages call the data.
+    progress : callable, optional
+        Told while all texts are gone through.
 
     Returns
     -------
-    list of str
-        Texts.
+    ColumnTexts
+        Texts, not read yet.
 
     Raises
     ------
@@ -158,8 +278,8 @@ def texts_of(dataset: datasets.Dataset, column: str | None, *, place: str) -> li
 
     Examples
     --------
-    >>> texts_of(datasets.Dataset.from_dict({"utt": ["play jazz"]}), None, place="the data")
-    ['play jazz']
+    >>> texts_of(datasets.Dataset.from_dict({"utt": ["play jazz"]}), None, place="the data")[0]
+    'play jazz'
     """
     if column is None:
         roles = find_columns(dataset, place=place)
@@ -171,21 +291,14 @@ def texts_of(dataset: datasets.Dataset, column: str | None, *, place: str) -> li
             )
     elif column not in dataset.column_names:
         raise DataError(f"{place} has no column {column!r}, but {', '.join(dataset.column_names)}.")
-    texts = dataset[column][:]
-    for row, value in enumerate(texts):
-        if not isinstance(value, str | list):
-            raise DataError(
-                f"{place}, row {row}: column {column!r} must hold texts or lists of words, got {value!r}. "
-                "Correct or drop that row, or name another column with --text-column."
-            )
-    return [text if isinstance(text, str) else " ".join(map(str, text)) for text in texts]
+    return ColumnTexts(dataset, column, place=place, progress=progress)
 
 
 def score_rows(
     dataset: datasets.Dataset,
     scorer: DatasetScorer,
     *,
-    texts: list[str] | None = None,
+    texts: ColumnTexts | None = None,
     model: str | None = None,
 ) -> NDArray[np.float32]:
     """Score rows by what they are.
@@ -196,7 +309,7 @@ def score_rows(
         The rows.
     scorer : DatasetScorer
         Of `DATASET_SCORERS`, or of a recipe.
-    texts : list of str, optional
+    texts : ColumnTexts, optional
         The text of each row; not needed by `ColumnScore`.
     model : str, optional
         Folder or hub name: an encoder for `PrototypeDistance`, a causal language model for `Perplexity`.
@@ -231,13 +344,21 @@ def score_rows(
 
         tokenizer = load_tokenizer(model)
         if isinstance(scorer, PrototypeDistance):
-            return scorer.fit(embed_texts(texts or [], load_encoder(model), tokenizer)).scores_
-        with loading_quietly(model):
-            reference = AutoModelForCausalLM.from_pretrained(model)
+            return scorer.fit(_embedded(texts, model)).scores_
         scorer.set_params(column=None)
-        return scorer.fit(texts, model=reference, tokenizer=tokenizer).scores_
+        with loading_quietly(model):
+            decoder = AutoModelForCausalLM.from_pretrained(model)
+        # A text's perplexity depends on no other text: some thousand at a time, which are batched by length.
+        parts = texts.parts("Scoring") if texts is not None else []
+        return np.concatenate([scorer.fit(part, model=decoder, tokenizer=tokenizer).scores_ for part in parts])
     scorer.set_params(column=None)
-    return scorer.fit(texts).scores_
+    return scorer.fit(texts if isinstance(scorer, TfidfDistance) else list(texts or [])).scores_
+
+
+def _embedded(texts: ColumnTexts | None, model: str) -> NDArray[np.float32]:
+    encoder, tokenizer = load_encoder(model), load_tokenizer(model)
+    parts = texts.parts("Embedding") if texts is not None else []
+    return np.concatenate([embed_texts(part, encoder, tokenizer) for part in parts])
 
 
 def read_scores(path: str | Path, n_rows: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -267,14 +388,13 @@ def read_scores(path: str | Path, n_rows: int) -> tuple[NDArray[np.int64], NDArr
     table = read_file(Path(path))
     if not {"source_row", "score"} <= {*table.column_names}:
         raise DataError(f"{path} must have the columns 'source_row' and 'score', got {', '.join(table.column_names)}.")
-    for number, (row, score) in enumerate(zip(table["source_row"][:], table["score"][:], strict=True)):
-        if type(row) is not int or not isinstance(score, int | float | None):
-            raise DataError(
-                f"{path}, row {number}: 'source_row' must be a whole number and 'score' a number, "
-                f"got {row!r} and {score!r}."
-            )
-    rows = np.asarray(table["source_row"][:], np.int64)
-    scores = np.asarray([np.nan if score is None else score for score in table["score"][:]], np.float32)
+    found = table.select_columns(["source_row", "score"]).with_format("arrow")[:]  # no Python object per number
+    rows, scores = found["source_row"], found["score"]
+    is_number = pa.types.is_integer(scores.type) or pa.types.is_floating(scores.type) or pa.types.is_null(scores.type)
+    if not (pa.types.is_integer(rows.type) and rows.null_count == 0 and is_number):
+        _name_wrong_score(path, rows.to_pylist(), scores.to_pylist())
+    rows = rows.cast("int64").to_numpy()
+    scores = scores.cast("float32").to_numpy()  # a null is NaN
     order = np.argsort(rows, kind="stable")
     rows, scores = rows[order], scores[order]
     if len(rows) and not (rows[0] >= 0 and rows[-1] < n_rows):
@@ -283,6 +403,15 @@ def read_scores(path: str | Path, n_rows: int) -> tuple[NDArray[np.int64], NDArr
     if (repeated := rows[1:][np.diff(rows) == 0]).size:
         raise DataError(f"{path} has more than one score of row {repeated[0]}. Keep one for each row.")
     return rows, scores
+
+
+def _name_wrong_score(path: str | Path, rows: list[Any], scores: list[Any]) -> None:
+    for number, (row, score) in enumerate(zip(rows, scores, strict=True)):
+        if type(row) is not int or not isinstance(score, int | float | None):
+            raise DataError(
+                f"{path}, row {number}: 'source_row' must be a whole number and 'score' a number, "
+                f"got {row!r} and {score!r}."
+            )
 
 
 def mean_scores(paths: Sequence[str | Path], n_rows: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -346,7 +475,7 @@ def select_rows(
     *,
     labels: Any = None,
     groups: Any = None,
-    texts: list[str] | None = None,
+    texts: ColumnTexts | None = None,
     model: str | None = None,
 ) -> NDArray[np.int64]:
     """Choose rows.
@@ -363,7 +492,7 @@ def select_rows(
         Class of each row.
     groups : array-like, shape (n_rows,), optional
         Group of each row.
-    texts : list of str, optional
+    texts : ColumnTexts, optional
         For embeddings, where the selector looks at features.
     model : str, optional
         The encoder for them.
@@ -397,7 +526,7 @@ def select_rows(
     if "features" in selector.needs:
         if model is None:
             raise InvalidValueError(f"{name} needs embeddings. Pass --model with the folder or hub name of an encoder.")
-        known["features"] = embed_texts(texts or [], load_encoder(model), load_tokenizer(model))
+        known["features"] = _embedded(texts, model)
     if "cost" in selector.needs:
         known["cost"] = [len(text.split()) or 1 for text in texts or []]
     given = np.zeros(len(dataset), np.float32) if scores is None else scores

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -13,6 +13,9 @@ from torch import nn
 from dataprune.data.columns import read_column
 from dataprune.errors import DataError, NotFittedError, check_count, check_positive
 from dataprune.scoring.base import DatasetScorer
+
+ROWS_PER_PART = 10_000
+"""Rows of a mapped data set that are read at a time."""
 
 SAME_POINT = 1e-7
 """Below this share of the longest row, a distance is rounding: the two are one point."""
@@ -106,13 +109,14 @@ class TfidfDistance(DatasetScorer):
             check_count("TfidfDistance", "max_features", self.max_features, minimum=1)
         check_positive("TfidfDistance", "tolerance", self.tolerance)
         check_count("TfidfDistance", "max_iterations", self.max_iterations, minimum=1)
-        texts = read_texts(dataset, self.column)
         self.vectorizer_ = TfidfVectorizer(max_features=self.max_features)
         try:
-            vectors = self.vectorizer_.fit_transform(texts)
+            vectors = self.vectorizer_.fit_transform(iterate_texts(dataset, self.column))
+        except DataError:
+            raise
         except ValueError as error:  # the one thing that is not checked above: there are no words
             raise DataError(
-                f"TfidfDistance.fit() needs at least one text with a word of two letters or digits, got {len(texts)} "
+                f"TfidfDistance.fit() needs at least one text with a word of two letters or digits, got {len(dataset)} "
                 "texts without. Look at the column."
             ) from error
         found = geometric_median(vectors, tolerance=self.tolerance, max_iterations=self.max_iterations)
@@ -124,7 +128,7 @@ class TfidfDistance(DatasetScorer):
                 stacklevel=2,
             )
         self.median_, self.n_iterations_ = found.median, found.n_iterations
-        return self._keep(distances(vectors, self.median_), n_examples=len(texts))
+        return self._keep(distances(vectors, self.median_), n_examples=len(dataset))
 
     def score_dataset(self, dataset: Any, *, model: nn.Module | None = None) -> NDArray[Any]:  # noqa: ARG002
         """Score rows against the fitted vocabulary and median.
@@ -298,6 +302,41 @@ def read_texts(dataset: Any, column: str | None) -> list[str]:
     return as_texts(read_column(dataset, column), column)
 
 
+def iterate_texts(dataset: Any, column: str | None) -> Iterator[str]:
+    """Yield the texts of `read_texts` one by one; of a `datasets.Dataset` few thousand are in memory at a time.
+
+    Parameters
+    ----------
+    dataset : map-style data set
+        Rows.
+    column : str or None
+        Column of texts, or of lists of tokens; None: the rows themselves.
+
+    Yields
+    ------
+    str
+        One text per row; it may be empty.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, or a row holds something else; the message names the row.
+
+    Examples
+    --------
+    >>> list(iterate_texts(["play", "stop"], None))
+    ['play', 'stop']
+    """
+    is_mapped = hasattr(dataset, "with_format") and column in dataset.column_names
+    if is_mapped:
+        parts = dataset.with_format(None).select_columns([column]).iter(batch_size=ROWS_PER_PART)
+        values: Any = (value for part in parts for value in part[column])
+    else:
+        values = dataset if column is None and isinstance(dataset, Sequence) else read_column(dataset, column)
+    for row, value in enumerate(values):
+        yield _as_text(value, row, column)
+
+
 def as_texts(values: Sequence[Any], column: str | None) -> list[str]:
     """Return values as texts; lists of tokens are joined by spaces.
 
@@ -323,15 +362,15 @@ def as_texts(values: Sequence[Any], column: str | None) -> list[str]:
     >>> as_texts(["play jazz", ["play", "jazz"]], None)
     ['play jazz', 'play jazz']
     """
-    texts = []
-    for row, value in enumerate(values):
-        if isinstance(value, str):
-            texts.append(value)
-        elif isinstance(value, (list, tuple)) and all(isinstance(token, str) for token in value):
-            texts.append(" ".join(value))
-        else:
-            where = "Rows" if column is None else f"Column {column!r}"
-            raise DataError(
-                f"{where} must hold texts or lists of tokens, got {value!r} in row {row}. Correct or drop that row."
-            )
-    return texts
+    return [_as_text(value, row, column) for row, value in enumerate(values)]
+
+
+def _as_text(value: Any, row: int, column: str | None) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)) and all(isinstance(token, str) for token in value):
+        return " ".join(value)
+    where = "Rows" if column is None else f"Column {column!r}"
+    raise DataError(
+        f"{where} must hold texts or lists of tokens, got {value!r} in row {row}. Correct or drop that row."
+    )

@@ -156,6 +156,22 @@ def test_a_mistake_is_one_sentence(words, code, sentence, rows, tmp_path):
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_a_score_file_with_words_for_numbers_is_refused(rows, tmp_path):
+    write_rows(tmp_path / "s.jsonl", [{"source_row": 0, "score": "high"}])
+    words = ["--scores", tmp_path / "s.jsonl", "--keep-fraction", 0.5, "--output", tmp_path / "o.csv"]
+    done = run_cli("select", rows, *words)
+    assert done.exit_code == 1
+    assert "must have whole numbers in 'source_row' and numbers in 'score'" in done.stderr
+
+
+def test_a_score_that_is_missing_is_of_a_row_never_seen_and_kept_first(rows, tmp_path):
+    scores = [{"source_row": i, "score": None if i == 20 else float(-i)} for i in range(28)]
+    write_rows(tmp_path / "s.jsonl", scores)
+    words = ["--scores", tmp_path / "s.jsonl", "--keep-fraction", 0.08, "--output", tmp_path / "o.jsonl"]
+    assert run_cli("select", rows, *words).exit_code == 0
+    assert read_file(tmp_path / "o.jsonl")["utterance"][:] == [TEXTS[0], TEXTS[20]]
+
+
 def test_scores_of_other_data_are_refused(rows, tmp_path):
     write_rows(tmp_path / "s.jsonl", [{"source_row": 99, "score": 1.0}])
     words = ["--scores", tmp_path / "s.jsonl", "--keep-fraction", 0.5, "--output", tmp_path / "o.csv"]

@@ -1,14 +1,17 @@
 """``dataprune plan``, ``methods``, help and version; and how mistakes are told."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
+import typer
 from cli_parts import run_cli, start_process
 
 import dataprune
 from dataprune import CyclicScheduler
+from dataprune.cli import app
 from dataprune.cli.errors import to_options
 from dataprune.ramps import SCHEDULERS, StepScheduler, make_scheduler
 
@@ -63,6 +66,45 @@ def test_methods_prints_the_names_that_train_takes():
     for name in ("el2n", "joint-el2n", "loss", "top-k", "weighted-k", "random-k", "CyclicScheduler"):
         assert name in printed
     assert "``" not in printed
+
+
+COMMANDS = [info.callback.__name__ for info in app.registered_commands]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_has_an_example_that_it_takes(name):
+    shown = " ".join(re.sub("[│╭╮╰╯─]", " ", run_cli(name, "--help").stdout).split())
+    found = re.search(rf"example\b.{{0,80}}?(dataprune {name}( --?[\w-]+| [\w./=-]+)*)", shown, re.IGNORECASE)
+    assert found, shown
+    command = typer.main.get_command(app).commands[name]
+    options = {word for parameter in command.params for word in parameter.opts}
+    words = re.findall(r"(?<= )--?[a-z][a-z-]*", found[1])
+    assert {*words} <= options
+    done = run_cli(*found[1].split()[1:-1], "--no-such-option")
+    assert done.exit_code == 2
+    assert "No such option: --no-such-option" in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (["score"], "DATA"),
+        (["score", "a.csv"], "--scorer"),
+        (["score", "a.csv", "--scorer", "column"], "--output"),
+        (["select", "a.csv", "--output", "b.csv"], "--keep-fraction"),
+        (["plan"], "--n-examples"),
+        (["report"], "RUN_DIR"),
+        (["train"], "--data"),
+        (["compare"], "--data"),
+    ],
+)
+def test_what_is_missing_is_named_in_one_sentence(words, missing):
+    done = run_cli(*words)
+    assert done.exit_code == 2
+    assert missing in done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.strip().count("\n") == 0
 
 
 def test_without_a_command_the_help_is_printed():

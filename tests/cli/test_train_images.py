@@ -122,6 +122,15 @@ def test_a_mistake_is_one_sentence(tmp_path, words, code, sentence):
     assert sentence in " ".join(done.stderr.split())
 
 
+@pytest.mark.parametrize(("write", "shown"), [(write_arrays, "digits"), (write_images, "001.png")])
+def test_a_run_is_shown_on_a_page(tmp_path, write, shown):
+    data = write(tmp_path / "digits")
+    run_cli(*train_words(data, tmp_path / "run", "--n-epochs", 2))
+    done = run_cli("report", tmp_path / "run", "-o", tmp_path / "page.html")
+    assert done.exit_code == 0, done.stderr
+    assert shown in (tmp_path / "page.html").read_text()
+
+
 def test_a_model_of_other_classes_is_refused(tmp_path):
     data = write_arrays(tmp_path / "data")
     run_cli(*train_words(data, tmp_path / "run", "--n-epochs", 1, "--keep-fraction", 1))

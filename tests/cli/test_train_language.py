@@ -1,6 +1,7 @@
 """``dataprune train --task causal-lm``: prompts with responses, conversations and texts, from files to files."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -76,6 +77,16 @@ def test_it_learns_the_answers_and_not_the_prompts(tmp_path, decoders):
 def test_other_methods_work_on_it(tmp_path, decoders, words):
     result = train(tmp_path, "pair", decoders[None], *words)
     assert result["examples_trained"] < 2 * 24 + (words[0] != "--recipe")
+
+
+@pytest.mark.parametrize("kind", ["pair", "turns"])
+def test_a_run_is_shown_on_a_page_with_prompts_and_responses(tmp_path, decoders, kind):
+    train(tmp_path, kind, decoders[None])
+    done = run_cli("report", tmp_path / "run", "-o", tmp_path / "page.html")
+    assert done.exit_code == 0, done.stderr
+    page = (tmp_path / "page.html").read_text()
+    assert re.search(r"What is \d plus \d\?\s+It is \d", page)
+    assert "inverse perplexity" in page.replace("_", " ")
 
 
 def test_an_encoder_is_refused_with_a_sentence(tmp_path, tiny_encoder_dir):

@@ -292,8 +292,8 @@ def check_trace(trace: Trace, pruner: DynamicPruner, *, final_learning_rate: flo
         require(
             epoch not in trace.left_over,
             f"No gradient must be left when epoch {epoch} begins, but its first was added to that of earlier batches; "
-            "step the optimizer after the last batch of an epoch, even where it does not fill the accumulation, and set "
-            "the gradients to zero",
+            "step the optimizer after the last batch of an epoch, even if it does not fill the accumulation, then "
+            "set the gradients to zero",
         )
     for epoch, planned in enumerate(pruner.plan_.updates):
         done = trace.updates[epoch]

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional as F
+from transformers import Trainer
 
+from dataprune import CyclicScheduler, PruningTrainer
 from dataprune.integrations.huggingface import PRUNER_FILE
 
 
@@ -51,6 +54,53 @@ def test_label_smoothing_changes_the_loss_and_not_what_is_counted(tmp_path, ordi
     trainer = run(tmp_path, label_smoothing_factor=0.2)
     assert [record.n_kept for record in trainer.pruner.history_] == [37, 19, 19, 19]
     assert (trainer.pruner.scorer_.scores_ != ordinary.pruner.scorer_.scores_).any()
+
+
+def mean_over_the_update(outputs, labels, num_items_in_batch):
+    return F.cross_entropy(outputs["logits"], labels, reduction="sum") / num_items_in_batch
+
+
+class OwnLoss(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        loss = F.cross_entropy(outputs.logits, inputs["labels"], weight=torch.tensor([1.0, 2.0, 3.0]))
+        return (loss, outputs) if return_outputs else loss
+
+
+class PruningOwnLoss(PruningTrainer, OwnLoss):
+    """What the documentation tells users of another Trainer to write."""
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "given"),
+    [
+        (PruningTrainer, Trainer, {"compute_loss_func": mean_over_the_update}),
+        (PruningOwnLoss, OwnLoss, {}),
+    ],
+    ids=["compute_loss_func", "compute_loss"],
+)
+def test_a_loss_of_the_users_own_trains_as_without_pruning(tmp_path, ours, theirs, given):
+    pruner = small.make_pruner(scheduler=CyclicScheduler(keep_fraction=1.0))
+    # Trainer adds the gradients of accumulated batches up, unless the loss is a mean over all of them.
+    n_accumulation = 3 if given else 1
+    models = []
+    for cls, more in ((ours, {"pruner": pruner}), (theirs, {})):
+        models.append(small.make_model(dropout=0.0))
+        cls(
+            model=models[-1],
+            args=small.make_args(
+                tmp_path,
+                num_train_epochs=2,
+                train_sampling_strategy="sequential",
+                gradient_accumulation_steps=n_accumulation,
+            ),
+            train_dataset=small.make_dataset(),
+            data_collator=small.pad,
+            **given,
+            **more,
+        ).train()
+    torch.testing.assert_close(models[0].state_dict(), models[1].state_dict(), rtol=1e-6, atol=1e-8)
+    assert sum(record.n_updates for record in pruner.history_) == pruner.plan_.n_updates
 
 
 def test_batches_of_like_length_leave_the_updates_as_planned(tmp_path):

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+LOWEST := .venv-lowest
 
 # Two test processes of one thread each: threads that spin slow their neighbours down. No network in tests.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
@@ -9,7 +10,7 @@ PYTEST := $(TEST_ENV) $(BIN)/pytest -n 2
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check check-static bench docs format clean
+.PHONY: help demo test test-slow test-lowest check check-static bench docs format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
@@ -28,6 +29,21 @@ test: $(STAMP)  ## the test suite
 
 test-slow: $(STAMP)  ## the long tests; those on real data need DATAPRUNE_DATA
 	$(PYTEST) -m slow --timeout 3600
+
+test-lowest: $(LOWEST)/.installed  ## the test suite with the lowest versions that pyproject.toml allows, torch aside
+	$(TEST_ENV) $(LOWEST)/bin/pytest -n 2 -m 'not slow' -W default
+
+# The CUDA libraries are torch's own affair, as in constraints.txt. Old versions warn in their own ways: no error here.
+$(LOWEST)/.installed: pyproject.toml constraints.txt
+	@test -x $(LOWEST)/bin/pip || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check uv
+	grep '^torch==' constraints.txt > $(LOWEST)/torch.txt
+	$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --extra dev --no-annotate \
+		--python $(LOWEST)/bin/python -c $(LOWEST)/torch.txt pyproject.toml \
+		| grep -vE '^(nvidia|cuda|triton)' > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -r $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
 
 check-static: $(STAMP)  ## all checks but the tests
 	$(BIN)/ruff format --check .
@@ -53,6 +69,6 @@ format: $(STAMP)  ## format the code and mend what ruff can
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove .venv and everything built
-	rm -rf .venv docs/_build docs/reference/generated dist htmlcov .coverage .coverage.* \
+	rm -rf .venv $(LOWEST) docs/_build docs/reference/generated dist htmlcov .coverage .coverage.* \
 		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -231,7 +231,7 @@ class Trace:
         optimizers: list[torch.optim.Optimizer] = []
         epochs_with_gradient: set[int] = set()
 
-        def on_forward(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def on_forward(model: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
             if not model.training:
                 return  # evaluation, or a scoring pass
             if len(self.batches) == self.interrupt_at:
@@ -241,7 +241,8 @@ class Trace:
                 hooks.extend(p.register_hook(on_gradient(p)) for p in parameters)  # type: ignore[no-untyped-call]
             epoch = run.pruner.epoch_
             self.selected.setdefault(epoch, run.pruner.indices_.tolist())
-            self.batches.append((epoch, inputs[0][:, 0].round().int().tolist()))
+            x = inputs[0] if inputs else named["x"]
+            self.batches.append((epoch, x[:, 0].round().int().tolist()))
             self.weights.append(torch.cat([p.detach().flatten() for p in parameters]).float().cpu().numpy().tobytes())
 
         def on_gradient(parameter: Tensor) -> Callable[[Tensor], None]:
@@ -262,7 +263,10 @@ class Trace:
                 optimizers[:] = [optimizer]
                 self.updates[run.pruner.epoch_] += 1
 
-        hooks += [run.model.register_forward_pre_hook(on_forward), register_optimizer_step_post_hook(on_update)]
+        hooks += [
+            run.model.register_forward_pre_hook(on_forward, with_kwargs=True),
+            register_optimizer_step_post_hook(on_update),
+        ]
         try:
             yield
         finally:
@@ -292,7 +296,7 @@ def check_trace(trace: Trace, pruner: DynamicPruner, *, final_learning_rate: flo
         require(
             epoch not in trace.left_over,
             f"No gradient must be left when epoch {epoch} begins, but its first was added to that of earlier batches; "
-            "step the optimizer after the last batch of an epoch, even where it does not fill the accumulation, and "
+            "step the optimizer after the last batch of an epoch, even if it does not fill the accumulation, then "
             "set the gradients to zero",
         )
     for epoch, planned in enumerate(pruner.plan_.updates):

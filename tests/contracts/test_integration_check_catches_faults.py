@@ -229,6 +229,17 @@ def test_batches_left_out_by_the_loader_are_as_planned_but_a_loop_may_not_drop_t
         check_integration(SkipsShortBatches(), n_interruptions=0)
 
 
+def test_a_model_may_be_called_by_the_name_of_its_argument():
+    class ByName(Loop):
+        def train(self, number, n_batches, index, x, y):
+            logits = self.run.model(x=x)
+            F.cross_entropy(logits, y).backward()
+            self.observe(number, index, logits, y)
+            self.update()
+
+    check_integration(ByName(), n_interruptions=0)
+
+
 def test_a_loop_that_never_observes_is_told_so():
     with pytest.raises(InvalidValueError, match="no example was observed in epoch 0"):
         check_integration(NeverObserves())

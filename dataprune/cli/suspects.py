@@ -143,7 +143,7 @@ def suspects(  # numpydoc ignore=PR01
     write_review(output, found.lines)
     for note in found.notes:
         say(note, style="yellow")
-    counts, n_lines = found.counts(), Counter(line.column for line in found.lines)
+    counts, n_lines = found.count_by_column(), Counter(line.column for line in found.lines)
     for name, values in counts.items():
         values["n_lines"] = n_lines[name]
     if as_json:

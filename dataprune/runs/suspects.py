@@ -71,7 +71,7 @@ class Suspects:
     --------
     >>> units = LabelUnits("label", ["no", "yes"], np.array([0, 1]), np.arange(2))
     >>> found = LabelErrors(np.array([0.1, 0.9]), np.array([False, True]), np.array([1, 0]), np.eye(2), 0.5)
-    >>> Suspects({"": units}, {"": found}, [], []).counts()
+    >>> Suspects({"": units}, {"": found}, [], []).count_by_column()
     {'label': {'n_labels': 2, 'n_suspects': 1, 'cutoff': 0.5}}
     """
 
@@ -80,7 +80,7 @@ class Suspects:
     lines: list[ReviewLine]
     notes: list[str]
 
-    def counts(self) -> dict[str, dict[str, Any]]:
+    def count_by_column(self) -> dict[str, dict[str, Any]]:
         """Return how many labels were judged, and how many are suspects.
 
         Returns

@@ -13,8 +13,10 @@ import typer
 from dataprune.cli.errors import UsageError, say, wrong_usage
 from dataprune.cli.options import TRAINING, AsJson, BatchSize, Split, to_pairs
 from dataprune.cli.printing import print_json, print_table
+from dataprune.errors import TrainingInterrupted
 from dataprune.runs.config import RunConfig
 
+RUN_FILE = "run.json"
 N_SHOWN = 10
 LONGEST_TEXT = 60
 
@@ -94,6 +96,7 @@ def suspects(  # numpydoc ignore=PR01
         print_applied(data, apply, output, split=split, columns=columns, as_json=as_json)
         return
 
+    from dataprune.data.files import read_json
     from dataprune.data.loading import load_split
     from dataprune.data.review import check_review_path, write_review
     from dataprune.data.tasks import TASKS, guess_task
@@ -106,6 +109,7 @@ def suspects(  # numpydoc ignore=PR01
         "n_epochs": n_epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "mixed_precision": mixed_precision,
         "percentile": percentile,
         "n_folds": n_folds,
         "seed": seed,
@@ -115,7 +119,9 @@ def suspects(  # numpydoc ignore=PR01
         check_suspects(**settings)
         if task is not None:
             check_choice("suspects", "task", task, TASKS)
-    is_run = (Path(data) / "run.json").is_file()
+    is_run = (Path(data) / RUN_FILE).is_file()
+    if is_run and method != "aum":
+        raise UsageError(f"A run has what --method aum looks at, not {method!r}. Pass the data and --model instead.")
     if is_run:
         found = suspects_of_run(data)
     elif model is None:
@@ -126,18 +132,20 @@ def suspects(  # numpydoc ignore=PR01
         kind = TASKS[guess_task(roles) if task is None else task]
         known: dict[str, Any] = {"columns": roles, "max_length_tokens": max_length_tokens}
         kind_settings = {name: value for name, value in known.items() if name in kind.settings()}
-        found = find_suspects(
-            rows,
-            kind(**kind_settings),
-            model=model,
-            mixed_precision=mixed_precision,
-            progress=sys.stderr.isatty(),
-            **settings,
-        )
+        try:
+            found = find_suspects(
+                rows,
+                kind(**kind_settings),
+                model=model,
+                progress=sys.stderr.isatty(),
+                **settings,
+            )
+        except TrainingInterrupted:
+            raise TrainingInterrupted("Interrupted; no review was written.") from None
     write_review(output, found.lines)
     for note in found.notes:
         say(note, style="yellow")
-    counts, n_lines = found.counts(), Counter(line.column for line in found.lines)
+    counts, n_lines = found.count_by_column(), Counter(line.column for line in found.lines)
     for name, values in counts.items():
         values["n_lines"] = n_lines[name]
     if as_json:
@@ -173,7 +181,7 @@ def suspects(  # numpydoc ignore=PR01
                 for line in found.lines[:N_SHOWN]
             ],
         )
-    whole = data if not is_run else "DATA"
+    whole = read_json(Path(data) / RUN_FILE)["config"]["data"] if is_run else data
     more = "" if split == "train" else f" --split {split}"
     typer.echo(f"{output} holds {len(found.lines):,} lines. Write accept, keep or drop into decision, or a label into")
     typer.echo(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dataprune.data.review import REVIEW_FORMATS, read_review
 from dataprune.errors import DataPruneError
 from dataprune.reporting.run_folder import FinishedRun
 
@@ -172,6 +173,42 @@ def example_tables(run: FinishedRun, examples: ExampleData) -> list[Table]:
     if not np.isfinite(scores).any():  # there is no order
         choices = {title: (rows, text.partition(",")[0]) for title, (rows, text) in choices.items()}
     return [_table(run, examples, title, rows, text=text) for title, (rows, text) in choices.items()]
+
+
+def suspects_table(run: FinishedRun) -> Table | None:
+    """Show the labels that are probably wrong, where the run's folder has a review of them.
+
+    Parameters
+    ----------
+    run : FinishedRun
+        The run; ``dataprune suspects`` may have written ``suspects.csv`` or ``suspects.jsonl`` into its folder.
+
+    Returns
+    -------
+    Table or None
+        The worst first, at most `N_ROWS`; None without such a file.
+    """
+    paths = [run.path / f"suspects{ending}" for ending in REVIEW_FORMATS]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        return None
+    lines = sorted(read_review(path), key=lambda line: -line.score)
+    n = f"{len(lines):,}" if len(lines) <= N_ROWS else f"The first {N_ROWS} of {len(lines):,}"
+    note = f"{n} labels that are probably wrong, from {path.name}, the most suspicious first."
+    columns = ("text", "words", "given", "suggested", "score", "why", "source row")
+    rows = [
+        (
+            _shorten(line.text),
+            line.words or None,
+            line.given_label,
+            line.suggested_label,
+            finite(line.score),
+            line.why,
+            line.source_row,
+        )
+        for line in lines[:N_ROWS]
+    ]
+    return Table("suspects", "Suspects", note, columns, rows)
 
 
 def _by(values: NDArray[Any]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from dataprune import __version__
 from dataprune.data.files import write_atomically
 from dataprune.errors import InvalidValueError, MissingPackageError
 from dataprune.reporting.comparing import find_baseline
-from dataprune.reporting.examples import example_tables, read_examples
+from dataprune.reporting.examples import example_tables, read_examples, suspects_table
 from dataprune.reporting.figures import check_matplotlib
 from dataprune.reporting.headline import headline
 from dataprune.reporting.run_folder import read_run
@@ -70,13 +70,15 @@ def write_report(folders: Sequence[str | Path], output: str | Path) -> dict[str,
     baseline = find_baseline(run, runs)
     facts, remarks = headline(run, baseline)
     examples = read_examples(run)
+    suspects = suspects_table(run)
+    tables = [*example_tables(run, examples), *([] if suspects is None else [suspects])]
     sections = [
         *([compare_section(run, runs)] if len(runs) > 1 else []),
         time_section(run),
         kept_section(run),
         scores_section(run, examples),
         *([classes_section(run, examples)] if run.prunes and examples.classes else []),
-        Section("examples", "Examples", [examples.note], [], example_tables(run, examples)),
+        Section("examples", "Examples", [examples.note], [], tables),
     ]
     script = _part("page.js")
     page = template.render(

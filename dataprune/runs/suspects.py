@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dataprune.data.files import read_json, read_tensors
 from dataprune.data.fingerprint import fingerprint
-from dataprune.data.forward import IGNORED_LABEL, default_forward, with_precision
+from dataprune.data.forward import IGNORED_LABEL, PRECISIONS, default_forward, with_precision
 from dataprune.data.label_units import LabelUnits, label_units, signal_prefix
 from dataprune.data.loading import load_data
 from dataprune.data.review import ReviewLine
@@ -71,7 +71,7 @@ class Suspects:
     --------
     >>> units = LabelUnits("label", ["no", "yes"], np.array([0, 1]), np.arange(2))
     >>> found = LabelErrors(np.array([0.1, 0.9]), np.array([False, True]), np.array([1, 0]), np.eye(2), 0.5)
-    >>> Suspects({"": units}, {"": found}, [], []).counts()
+    >>> Suspects({"": units}, {"": found}, [], []).count_by_column()
     {'label': {'n_labels': 2, 'n_suspects': 1, 'cutoff': 0.5}}
     """
 
@@ -80,7 +80,7 @@ class Suspects:
     lines: list[ReviewLine]
     notes: list[str]
 
-    def counts(self) -> dict[str, dict[str, Any]]:
+    def count_by_column(self) -> dict[str, dict[str, Any]]:
         """Return how many labels were judged, and how many are suspects.
 
         Returns
@@ -99,7 +99,15 @@ class Suspects:
 
 
 def check_suspects(
-    *, method: str, n_epochs: int, batch_size: int, learning_rate: float, percentile: float, n_folds: int, seed: int
+    *,
+    method: str,
+    n_epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    mixed_precision: str,
+    percentile: float,
+    n_folds: int,
+    seed: int,
 ) -> None:
     """Raise unless suspects can be looked for like that, before anything is read.
 
@@ -113,6 +121,8 @@ def check_suspects(
         Examples in a batch.
     learning_rate : float
         Peak learning rate.
+    mixed_precision : str
+        ``no`` or ``bf16``.
     percentile : float
         Of the threshold examples.
     n_folds : int
@@ -131,6 +141,7 @@ def check_suspects(
     check_count("suspects", "n_epochs", n_epochs, minimum=1)
     check_count("suspects", "batch_size", batch_size, minimum=1)
     check_positive("suspects", "learning_rate", learning_rate)
+    check_choice("suspects", "mixed_precision", mixed_precision, PRECISIONS)
     check_count("suspects", "n_folds", n_folds, minimum=2)
     check_count("suspects", "seed", seed)
     if not 0 <= percentile <= 100:
@@ -212,6 +223,7 @@ def find_suspects(
         n_epochs=n_epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        mixed_precision=mixed_precision,
         percentile=percentile,
         n_folds=n_folds,
         seed=seed,

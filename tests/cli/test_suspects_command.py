@@ -8,6 +8,7 @@ from suspects_parts import read_csv, save_encoder, write_csv
 
 from dataprune import load_data, make_joint_nlu
 from dataprune.data.reading import read_file
+from dataprune.errors import TrainingInterrupted
 
 FAST = ["--n-epochs", 2, "--learning-rate", 0.01, "--batch-size", 8, "--max-length-tokens", 32]
 
@@ -122,6 +123,7 @@ def test_a_run_without_training_dynamics_says_what_to_do(tmp_path, tiny_encoder_
     run_cli(*train_words(data, tiny_encoder_dir, tmp_path / "run"))
     done = run_cli("suspects", tmp_path / "run", "--output", tmp_path / "s.csv")
     assert done.exit_code == 1
+    assert run_cli("suspects", tmp_path / "run", "--method", "confident-learning", "-o", "s.csv").exit_code == 2
     assert "kept no training dynamics. Repeat it with --scorer aum" in " ".join(done.stderr.split())
 
 
@@ -152,6 +154,11 @@ def places(tickets, tmp_path, tiny_encoder_dir):
         (["DATA", "--model", "MODEL", "--output", "OUT.txt"], 2, "must end in .csv or .jsonl"),
         (["DATA", "--model", "MODEL", "--output", "no/s.csv"], 2, "The folder no does not exist"),
         (["DATA", "--model", "MODEL", "--output", "OUT.csv", "--method", "odd"], 2, "--method must be one of"),
+        (
+            ["DATA", "--model", "MODEL", "--output", "OUT.csv", "--mixed-precision", "fp8"],
+            2,
+            "-precision must be one of",
+        ),
         (["DATA", "--model", "MODEL", "--output", "OUT.csv", "--percentile", "101"], 2, "--percentile must be in"),
         (["DATA", "--model", "MODEL", "--output", "OUT.csv", "--task", "odd"], 2, "--task must be one of"),
         (["DATA", "--model", "MODEL", "--output", "OUT.csv", "--split", "test"], 1, "has no test split, but train"),
@@ -195,3 +202,14 @@ def test_the_help_shows_the_whole_way_with_an_example():
     text = " ".join(run_cli("suspects", "--help").stdout.split())
     assert "dataprune suspects tickets.csv --model encoder/" in text
     assert "--apply suspects.csv --output corrected.csv" in text
+
+
+def test_ctrl_c_writes_no_review_and_says_so(tickets, tmp_path, tiny_encoder_dir, monkeypatch):
+    def interrupt(*_, **__):
+        raise TrainingInterrupted("Training was interrupted")
+
+    monkeypatch.setattr("dataprune.runs.suspects.find_suspects", interrupt)
+    done = run_cli("suspects", tickets, "--model", tiny_encoder_dir, "--output", tmp_path / "s.csv")
+    assert done.exit_code == 130
+    assert "Interrupted; no review was written." in done.stderr
+    assert not (tmp_path / "s.csv").exists()

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from cli_parts import copy_of, run_cli
 
+from dataprune import ReviewLine, write_review
 from dataprune.errors import DataPruneError, InvalidValueError, StateError
 from dataprune.reporting import write_report
 from dataprune.reporting.comparing import find_baseline, group_runs
@@ -292,3 +293,32 @@ def test_from_python_the_errors_are_ours(tmp_path):
     with pytest.raises(StateError, match="no finished run"):
         write_report([tmp_path], tmp_path / "report.html")
     assert issubclass(StateError, DataPruneError)
+
+
+def test_the_suspects_in_a_run_s_folder_are_shown_as_text(pruned_dir, tmp_path):
+    run = copy_of(pruned_dir, tmp_path / "run")
+    text = "<b>book</b> it"
+    lines = [
+        ReviewLine(7, "label", "", "fare", "flight", text, "behind by 3.5", 3.5),
+        ReviewLine(9, "label", "", "flight", "<i>ground</i>", "taxi in boston", "behind by 4.5", 4.5),
+    ]
+    write_review(run / "suspects.csv", lines)
+    write_report([run], tmp_path / "report.html")
+    page = Page(tmp_path / "report.html")
+    assert "2 labels that are probably wrong, from suspects.csv, the most suspicious first." in page.text()
+    assert {"b", "i"}.isdisjoint(tag for tag, _ in page.elements)
+    shown = page.text().partition("from suspects.csv")[2]
+    assert 0 < shown.index("behind by 4.5") < shown.index("behind by 3.5")
+    assert shown.index("taxi in boston") < shown.index(text)
+
+
+def test_a_run_without_a_review_shows_no_suspects(page):
+    assert "probably wrong" not in page.text()
+
+
+def test_a_review_that_cannot_be_read_is_told_of(pruned_dir, tmp_path):
+    run = copy_of(pruned_dir, tmp_path / "run")
+    (run / "suspects.jsonl").write_text("{")
+    done = run_cli("report", run, "--output", tmp_path / "report.html")
+    assert done.exit_code == 1
+    assert "suspects.jsonl is not valid JSON" in " ".join(done.stderr.split())

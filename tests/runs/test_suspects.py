@@ -137,10 +137,10 @@ def test_sentences_and_tags_alone_are_judged_as_well(method, noisy, encoder):
     texts = Dataset.from_dict({"text": [" ".join(t) for t in rows["tokens"]], "label": rows["intent"][:]})
     settings = {**SETTINGS, "n_epochs": 3, "method": method, "n_folds": 2, "model": encoder}
     by_text = find_suspects(texts, ClassificationTask(max_length_tokens=64), **settings)
-    assert by_text.counts()["label"]["n_labels"] == 200
+    assert by_text.count_by_column()["label"]["n_labels"] == 200
     assert {line.column for line in by_text.lines} == {"label"}
     by_word = find_suspects(rows, TokenClassificationTask(max_length_tokens=64), **settings)
-    assert by_word.counts()["slots"]["n_labels"] == sum(map(len, rows["slots"]))
+    assert by_word.count_by_column()["slots"]["n_labels"] == sum(map(len, rows["slots"]))
     assert all(line.words for line in by_word.lines)
 
 

@@ -86,7 +86,7 @@ def suspects(  # numpydoc ignore=PR01
 ) -> None:
     """Find labels that are probably wrong, and correct them.
 
-    First: dataprune suspects tickets.csv --model encoder/ --output suspects.csv
+    For example, first: dataprune suspects tickets.csv --model encoder/ --output suspects.csv
     writes the doubtful labels, the worst first. Open the file and write into its column "decision": accept (take the
     suggested label), keep, or drop (the whole row); or write the right label into "own_label". What you leave empty
     stays. Then: dataprune suspects tickets.csv --apply suspects.csv --output corrected.csv

@@ -1,14 +1,12 @@
-"""What there is to compose a run of, found by reflection: a new class needs no entry here."""
+"""What there is to compose a run of: every public class, without an entry here."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from dataclasses import dataclass
 from typing import Any
 
-from dataprune import scoring, selection
+import dataprune
 from dataprune.ramps import SCHEDULERS
 from dataprune.recipes import RECIPES
 from dataprune.runs.compose import SCORERS, SELECTORS
@@ -61,9 +59,6 @@ def list_methods() -> list[Method]:
     >>> [method.class_name for method in list_methods() if method.kind == "scheduler"]
     ['ConstantScheduler', 'CosineScheduler', 'CyclicScheduler', 'ExponentialScheduler', 'InterleavedScheduler', ...]
     """
-    for package in (scoring, selection):  # a class is found once its module is loaded
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{module.name}")
     options = {kind.__name__: name for name, kind in {**SCORERS, **SELECTORS, **SCHEDULERS}.items()}
     bases: dict[str, type[Any]] = {"scorer": Scorer, "selector": Selector, "scheduler": Scheduler}
     parts = [
@@ -74,12 +69,6 @@ def list_methods() -> list[Method]:
     return parts + [Method("recipe", r.name, r.name, r.summary, r.cost, r.source, r.kind) for r in RECIPES.values()]
 
 
-def _concrete(base: type[Any]) -> set[type[Any]]:
-    below = set(base.__subclasses__())
-    for found in list(below):
-        below |= _concrete(found)
-    return {c for c in below if c.__module__.startswith("dataprune.") and not inspect.isabstract(c) and _is_public(c)}
-
-
-def _is_public(found: type[Any]) -> bool:
-    return not any(name.startswith("_") for name in (found.__name__, found.__module__.rpartition(".")[2]))
+def _concrete(base: type[Any]) -> list[type[Any]]:
+    public = (getattr(dataprune, name) for name in dataprune.__all__)
+    return [c for c in public if isinstance(c, type) and issubclass(c, base) and not inspect.isabstract(c)]

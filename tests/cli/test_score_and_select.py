@@ -161,7 +161,7 @@ def test_a_score_file_with_words_for_numbers_is_refused(rows, tmp_path):
     words = ["--scores", tmp_path / "s.jsonl", "--keep-fraction", 0.5, "--output", tmp_path / "o.csv"]
     done = run_cli("select", rows, *words)
     assert done.exit_code == 1
-    assert "must have whole numbers in 'source_row' and numbers in 'score'" in done.stderr
+    assert "row 0: 'source_row' must be a whole number and 'score' a number, got 0 and 'high'." in done.stderr
 
 
 def test_a_score_that_is_missing_is_of_a_row_never_seen_and_kept_first(rows, tmp_path):

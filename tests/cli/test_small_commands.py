@@ -80,7 +80,7 @@ def test_the_help_of_each_command_has_an_example_that_it_takes(name):
     options = {word for parameter in command.params for word in parameter.opts}
     words = re.findall(r"(?<= )--?[a-z][a-z-]*", found[1])
     assert {*words} <= options
-    done = run_cli(*found[1].split()[1:-1], "--no-such-option")
+    done = run_cli(*found[1].rstrip(".").split()[1:], "--no-such-option")
     assert done.exit_code == 2
     assert "No such option: --no-such-option" in done.stderr
     assert done.stderr.strip().count("\n") == 0

@@ -71,4 +71,5 @@ def list_methods() -> list[Method]:
 
 def _concrete(base: type[Any]) -> list[type[Any]]:
     public = (getattr(dataprune, name) for name in dataprune.__all__)
-    return [c for c in public if isinstance(c, type) and issubclass(c, base) and not inspect.isabstract(c)]
+    below = (c for c in public if isinstance(c, type) and issubclass(c, base) and c is not base)
+    return [c for c in below if not inspect.isabstract(c)]

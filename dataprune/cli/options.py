@@ -141,6 +141,39 @@ def to_value(text: str) -> Any:
         return text
 
 
+def scorer_arguments(scorer: str | None, words: list[str] | None) -> dict[str, Any]:
+    """Return what ``--scorer-arg`` sets, of a scorer that reads the rows of a file.
+
+    Parameters
+    ----------
+    scorer : str or None
+        Its name.
+    words : list of str or None
+        What the user typed.
+
+    Returns
+    -------
+    dict of str to object
+        Name to value.
+
+    Raises
+    ------
+    UsageError
+        If there is no scorer, or another option is for that.
+
+    Examples
+    --------
+    >>> scorer_arguments("column", ["column=age"])
+    {'column': 'age'}
+    """
+    if words and scorer is None:
+        raise UsageError(f"--scorer-arg must be left out without --scorer, got {', '.join(words)}.")
+    arguments = to_arguments("--scorer-arg", words, example="n_prototypes=20")
+    if "column" in arguments and scorer != "column":
+        raise UsageError(f"--scorer-arg must not set 'column' of {scorer}. Pass --text-column.")
+    return arguments
+
+
 def to_arguments(option: str, words: list[str] | None, *, example: str) -> dict[str, Any]:
     """Return repeated ``NAME=VALUE`` words as parameters.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dataprune.cli.errors import wrong_usage
-from dataprune.cli.options import AsJson, Model, ScorerArgs, Split, TextColumn, to_arguments
+from dataprune.cli.options import AsJson, Model, ScorerArgs, Split, TextColumn, scorer_arguments
 from dataprune.cli.printing import print_json, print_table
 
 N_SHOWN = 5
@@ -46,9 +46,7 @@ def score(  # numpydoc ignore=PR01
 
     with wrong_usage():
         check_writable(output)
-        part = make_part(
-            "scorer", DATASET_SCORERS, scorer, to_arguments("--scorer-arg", scorer_arg, example="n_prototypes=20")
-        )
+        part = make_part("scorer", DATASET_SCORERS, scorer, scorer_arguments(scorer, scorer_arg))
     with showing_progress() as tell, open_rows(data, split=split, progress=tell) as (rows, place):
         texts = None if scorer == "column" else texts_of(rows, text_column, place=place, progress=tell)
         scores = score_rows(rows, part, texts=texts, model=model)

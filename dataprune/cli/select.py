@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +14,14 @@ from dataprune.cli.options import (
     SelectorArgs,
     Split,
     TextColumn,
+    scorer_arguments,
     to_arguments,
 )
 from dataprune.cli.printing import print_json
+
+if TYPE_CHECKING:
+    from dataprune.scoring.base import DatasetScorer
+    from dataprune.selection.base import Selector
 
 
 def select(  # numpydoc ignore=PR01
@@ -75,53 +80,37 @@ def select(  # numpydoc ignore=PR01
     For example: dataprune select tickets.csv --scorer tfidf-distance --selector stratified-k --keep-fraction 0.3
     --output small.csv, or: dataprune select tickets.csv --recipe scdp --keep-fraction 0.3 --output small.csv
     """
+    import numpy as np
+
     from dataprune.cli.progress import showing_progress
     from dataprune.data.writing import check_writable, write_rows
-    from dataprune.errors import check_fraction
-    from dataprune.runs.compose import make_part
+    from dataprune.errors import check_count, check_fraction
     from dataprune.runs.selecting import (
-        DATASET_SCORERS,
-        FILE_SELECTORS,
+        WEIGHT_COLUMN,
         mean_scores,
         open_rows,
         parts_of_recipe,
         score_rows,
         select_rows,
         texts_of,
+        with_weights,
     )
     from dataprune.scoring.metadata import ColumnScore
 
-    if scores and scorer is not None:
-        raise UsageError("--scores and --scorer were both given. Leave one out.")
-    for option, value in (("--scorer", scorer), ("--selector", selector)):
-        if recipe is not None and value is not None:
-            raise UsageError(f"{option} must be left out with the recipe {recipe!r}, got {value!r}.")
     if recipe_arg and recipe is None:
         raise UsageError(f"--recipe-arg must be left out without a recipe, got {', '.join(recipe_arg)}.")
     with wrong_usage():
         check_writable(output)
         check_fraction("select", "keep_fraction", keep_fraction)
-        if recipe is not None:
-            part, chooser = parts_of_recipe(
-                recipe,
-                to_arguments("--recipe-arg", recipe_arg, example="band=low"),
-                keep_fraction=keep_fraction,
-                seed=seed,
-                has_scores=bool(scores),
-            )
+        check_count("select", "seed", seed)
+        settings = {"keep_fraction": keep_fraction, "random_state": seed}
+        if recipe is None:
+            part, chooser = parts_by_name(scorer, scorer_arg, selector, selector_arg, settings, has_scores=bool(scores))
         else:
-            arguments = to_arguments("--selector-arg", selector_arg, example="n_strata=20")
-            arguments |= {"keep_fraction": keep_fraction, "random_state": seed}
-            chooser = make_part("selector", FILE_SELECTORS, selector or "top-k", arguments)
-            part = (
-                None
-                if scorer is None
-                else make_part(
-                    "scorer",
-                    DATASET_SCORERS,
-                    scorer,
-                    to_arguments("--scorer-arg", scorer_arg, example="n_prototypes=20"),
-                )
+            check_left_out(recipe, scorer=scorer, scorer_arg=scorer_arg, selector=selector, selector_arg=selector_arg)
+            arguments = to_arguments("--recipe-arg", recipe_arg, example="band=low")
+            part, chooser = parts_of_recipe(
+                recipe, arguments, keep_fraction=keep_fraction, seed=seed, has_scores=bool(scores)
             )
     with showing_progress() as tell, open_rows(data, split=split, progress=tell) as (all_rows, place):
         rows, values = all_rows, None
@@ -142,7 +131,11 @@ def select(  # numpydoc ignore=PR01
             columns[name] = None if column is None else rows[column][:]
         with wrong_usage():
             kept = select_rows(rows, chooser, values, texts=texts, model=model, **columns)
-        write_rows(output, rows.select(kept), progress=tell)
+        chosen = rows.select(kept)
+        if np.any(chooser.weights_ != 1):
+            chosen = with_weights(chosen, chooser.weights_)
+            say(f"Column {WEIGHT_COLUMN!r} of {output} holds the loss weights that undo the choice.", style="yellow")
+        write_rows(output, chosen, progress=tell)
         n_rows = len(rows)
     if as_json:
         print_json(
@@ -158,3 +151,81 @@ def select(  # numpydoc ignore=PR01
         )
         return
     typer.echo(f"{output} holds {len(kept):,} of {n_rows:,} rows.")
+
+
+def check_left_out(recipe: str, **given: str | list[str] | None) -> None:
+    """Raise if an option was given that a recipe decides.
+
+    Parameters
+    ----------
+    recipe : str
+        Its name.
+    **given : str, list of str or None
+        What the user typed, by the option's name.
+
+    Raises
+    ------
+    UsageError
+        If one is not empty.
+
+    Examples
+    --------
+    >>> check_left_out("scdp", scorer=None)
+    """
+    for name, value in given.items():
+        if value:
+            shown = repr(value) if isinstance(value, str) else ", ".join(value)
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} must be left out with the recipe {recipe!r}, got {shown}.")
+
+
+def parts_by_name(
+    scorer: str | None,
+    scorer_arg: list[str] | None,
+    selector: str | None,
+    selector_arg: list[str] | None,
+    settings: dict[str, Any],
+    *,
+    has_scores: bool,
+) -> tuple[DatasetScorer | None, Selector]:
+    """Make the scorer and the selector that were named.
+
+    Parameters
+    ----------
+    scorer : str or None
+        One of those that read a file's rows.
+    scorer_arg : list of str or None
+        Its parameters.
+    selector : str or None
+        `TopK` if there is none.
+    selector_arg : list of str or None
+        Its parameters.
+    settings : dict of str to object
+        What other options say of the selector.
+    has_scores : bool
+        Whether scores were given too.
+
+    Returns
+    -------
+    scorer : DatasetScorer or None
+        The scorer, if one was named.
+    selector : Selector
+        The selector.
+
+    Raises
+    ------
+    UsageError
+        If options exclude each other.
+    """
+    from dataprune.runs.compose import make_part
+    from dataprune.runs.selecting import DATASET_SCORERS, FILE_SELECTORS
+
+    if has_scores and scorer is not None:
+        raise UsageError("--scores and --scorer were both given. Leave one out.")
+    arguments = to_arguments("--selector-arg", selector_arg, example="n_strata=20")
+    for name, option in (("keep_fraction", "--keep-fraction"), ("random_state", "--seed")):
+        if name in arguments:
+            raise UsageError(f"--selector-arg must not set {name!r}. Pass {option}.")
+    of_scorer = scorer_arguments(scorer, scorer_arg)
+    part = None if scorer is None else make_part("scorer", DATASET_SCORERS, scorer, of_scorer)
+    return part, make_part("selector", FILE_SELECTORS, selector or "top-k", {**arguments, **settings})

@@ -45,6 +45,9 @@ FILE_SELECTORS: dict[str, type[Selector]] = {**SELECTORS, "keep-together": KeepT
 """Names of the selectors for the rows of a file."""
 
 
+WEIGHT_COLUMN = "loss_weight"
+"""Where `with_weights` puts a selector's weights."""
+
 MAPPED_FROM_BYTES = 1 << 24
 """Files from this size on are read block by block, and mapped; smaller ones are read as a whole."""
 
@@ -531,3 +534,33 @@ def select_rows(
         known["cost"] = [len(text.split()) or 1 for text in texts or []]
     given = np.zeros(len(dataset), np.float32) if scores is None else scores
     return selector.fit(given, **known).indices_
+
+
+def with_weights(chosen: datasets.Dataset, weights: NDArray[np.float32]) -> datasets.Dataset:
+    """Add the loss weights of a selector that undoes its choice by them.
+
+    Parameters
+    ----------
+    chosen : datasets.Dataset
+        The kept rows.
+    weights : ndarray of float32, shape (n_kept,)
+        A selector's ``weights_``.
+
+    Returns
+    -------
+    datasets.Dataset
+        The rows, with a column `WEIGHT_COLUMN`.
+
+    Raises
+    ------
+    DataError
+        If the rows have a column of that name.
+
+    Examples
+    --------
+    >>> with_weights(datasets.Dataset.from_dict({"text": ["a"]}), np.array([2.0], np.float32))[0]
+    {'text': 'a', 'loss_weight': 2.0}
+    """
+    if WEIGHT_COLUMN in chosen.column_names:
+        raise DataError(f"The data must not have a column {WEIGHT_COLUMN!r}, for the weights go there. Rename it.")
+    return chosen.add_column(WEIGHT_COLUMN, weights.tolist())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cli_parts import run_cli, train_words, write_rows, write_texts
 
-from dataprune import NearDuplicate, TfidfDistance, TopK
+from dataprune import ImportanceSample, NearDuplicate, TfidfDistance, TopK
 from dataprune.data.reading import read_file
 from dataprune.runs.selecting import DATASET_SCORERS, FILE_SELECTORS
 
@@ -145,6 +145,27 @@ def test_a_row_without_a_text_is_named(tmp_path):
         (["select", "ROWS", "--keep-fraction", "0.5", "--scores", "a", "--scorer", "b"], 2, "were both given"),
         (["select", "ROWS", "--keep-fraction", "0.5", "--selector", "k-center"], 2, "needs embeddings. Pass --model"),
         (["select", "ROWS", "--keep-fraction", "0.5", "--selector", "odd"], 2, "--selector must be one of"),
+        (["select", "ROWS", "--keep-fraction", "0.5", "--seed", "-1"], 2, "--seed must be at least 0, got -1."),
+        (
+            ["select", "ROWS", "--keep-fraction", "0.5", "--selector-arg", "keep_fraction=0.3"],
+            2,
+            "--selector-arg must not set 'keep_fraction'. Pass --keep-fraction.",
+        ),
+        (
+            ["select", "ROWS", "--keep-fraction", "0.5", "--scorer-arg", "n_prototypes=3"],
+            2,
+            "--scorer-arg must be left out without --scorer, got n_prototypes=3.",
+        ),
+        (
+            ["select", "ROWS", "--keep-fraction", "0.5", "--recipe", "scdp", "--selector-arg", "n_strata=3"],
+            2,
+            "--selector-arg must be left out with the recipe 'scdp', got n_strata=3.",
+        ),
+        (
+            ["score", "ROWS", "--scorer", "tfidf-distance", "--scorer-arg", "column=n"],
+            2,
+            "--scorer-arg must not set 'column' of tfidf-distance. Pass --text-column.",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -154,6 +175,21 @@ def test_a_mistake_is_one_sentence(words, code, sentence, rows, tmp_path):
     assert done.exit_code == code
     assert sentence in " ".join(done.stderr.split())
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_loss_weights_that_undo_the_choice_go_into_a_column(rows, tmp_path):
+    words = ["--scorer", "column", "--scorer-arg", "column=source", "--keep-fraction", 0.5]
+    words += ["--selector", "importance-sample"]
+    done = run_cli("select", rows, *words, "--output", tmp_path / "out.jsonl")
+    assert done.exit_code == 0
+    assert "Column 'loss_weight' of" in done.stderr
+    weights = read_file(tmp_path / "out.jsonl")["loss_weight"][:]
+    table = read_file(rows)
+    chosen = ImportanceSample(keep_fraction=0.5, random_state=0).fit(np.array(table["source"][:], np.float32))
+    np.testing.assert_allclose(weights, chosen.weights_)
+    again = run_cli("select", tmp_path / "out.jsonl", *words, "--output", tmp_path / "again.jsonl")
+    assert again.exit_code == 1
+    assert "must not have a column 'loss_weight'" in " ".join(again.stderr.split())
 
 
 def test_a_score_file_with_words_for_numbers_is_refused(rows, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,12 +112,10 @@ class Ranks:
         """
         if self.size == 1:
             return
-        place = np.arange(1, len(indices) + 1)
-        digest = torch.tensor(
-            [[len(indices), float(indices @ (place % 9973)), float(weights.astype(np.float64) @ (place % 9973))]],
-            dtype=torch.float64,
-        )
-        if len({tuple(part[0].tolist()) for part in self.gather(digest)}) > 1:
+        parts = (np.ascontiguousarray(indices).tobytes(), np.ascontiguousarray(weights).tobytes())
+        digest = hashlib.blake2b(b"".join(parts), digest_size=8).digest()
+        ours = torch.tensor([int.from_bytes(digest, signed=True)])
+        if len({int(theirs) for theirs in self.gather(ours)}) > 1:
             raise InvalidValueError(
                 "The ranks selected different examples. Give every rank the same data set in the same order, and the "
                 "same pruner."

@@ -10,8 +10,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def python_blocks(text):
-    """Return (first line, source) of each fence whose info names Python in whatever spelling."""
-    fences = (token for token in MarkdownIt().parse(text) if token.type == "fence")
+    """Return (first line, source) of each fence whose info names Python in whatever spelling.
+
+    Files that a page includes are run by tests of their own.
+    """
+    found = (token for token in MarkdownIt().parse(text) if token.type == "fence")
+    fences = (fence for fence in found if not fence.info.startswith("{literalinclude}"))
     return [(fence.map[0] + 1, fence.content) for fence in fences if re.search(r"\b(py|python|python3)\b", fence.info)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -49,7 +50,11 @@ def demo(  # numpydoc ignore=PR01
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("training", total=n_seeds * len(METHODS))
         runs = run_demo(
-            n_seeds=n_seeds, n_examples=n_examples, n_epochs=n_epochs, on_run=lambda _: progress.advance(bar)
+            n_seeds=n_seeds,
+            n_examples=n_examples,
+            n_epochs=n_epochs,
+            n_processes=min(os.cpu_count() or 1, n_seeds),
+            on_run=lambda _: progress.advance(bar),
         )
     summaries, conclusion, selection = summarise(runs), conclude(runs), describe_selection(runs)
     result = {

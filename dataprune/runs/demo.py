@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -11,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, PreTrainedTokenizerFast
 
 from dataprune.data.counting import count_updates
-from dataprune.data.synthetic import SyntheticData, make_joint_nlu
+from dataprune.data.synthetic import make_joint_nlu
 from dataprune.data.tasks import JointNLUTask
 from dataprune.errors import check_count
 from dataprune.models import JointIntentSlotConfig, JointIntentSlotModel
@@ -73,6 +77,7 @@ def run_demo(
     n_seeds: int = 3,
     n_examples: int = 1500,
     n_epochs: int = 12,
+    n_processes: int = 1,
     on_run: Callable[[DemoRun], object] | None = None,
 ) -> list[DemoRun]:
     """Train each method with each seed.
@@ -85,6 +90,8 @@ def run_demo(
         Train examples.
     n_epochs : int, default=12
         Epochs, of which the first two are on all examples.
+    n_processes : int, default=1
+        Runs side by side, each with one thread: so small a model gains little from a second one.
     on_run : callable, optional
         Called with each finished run.
 
@@ -99,14 +106,20 @@ def run_demo(
         If a number is out of range.
     """
     check_demo(n_seeds=n_seeds, n_examples=n_examples, n_epochs=n_epochs)
+    check_count("demo", "n_processes", n_processes, minimum=1)
+    cells = [(method, seed) for seed in range(n_seeds) for method in METHODS]
+    train = partial(_train, n_examples=n_examples, n_epochs=n_epochs)
     runs = []
-    for seed in range(n_seeds):
-        train = make_joint_nlu(n_examples, random_state=2 * seed)
-        test = make_joint_nlu(n_examples // 2, noise_fraction=0.0, random_state=2 * seed + 1)
-        for method in METHODS:
-            runs.append(_train(method, train, test, n_epochs=n_epochs, seed=seed))
+    with ExitStack() as stack:
+        run_all: Callable[..., Iterable[DemoRun]] = map
+        if n_processes > 1:
+            pool = ProcessPoolExecutor(n_processes, get_context("spawn"), torch.set_num_threads, (1,))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            run_all = pool.map
+        for run in run_all(train, *zip(*cells, strict=True)):
+            runs.append(run)
             if on_run is not None:
-                on_run(runs[-1])
+                on_run(run)
     return runs
 
 
@@ -283,7 +296,9 @@ def make_tokenizer(sentences: list[list[str]], *, n_tokens: int = 1000) -> PreTr
     return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **special)  # type: ignore[no-untyped-call]
 
 
-def _train(method: str, train: SyntheticData, test: SyntheticData, *, n_epochs: int, seed: int) -> DemoRun:
+def _train(method: str, seed: int, *, n_examples: int, n_epochs: int) -> DemoRun:
+    train = make_joint_nlu(n_examples, random_state=2 * seed)
+    test = make_joint_nlu(n_examples // 2, noise_fraction=0.0, random_state=2 * seed + 1)
     tokenizer = make_tokenizer(train.dataset["tokens"][:])
     task = JointNLUTask(max_length_tokens=64).fit(train.dataset)
     torch.manual_seed(seed)

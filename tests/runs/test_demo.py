@@ -1,5 +1,7 @@
 """What the demo says follows from its numbers."""
 
+import dataclasses
+
 import pytest
 
 from dataprune.runs.demo import METHODS, DemoRun, conclude, describe_selection, run_demo, summarise
@@ -60,3 +62,12 @@ def test_both_baselines_make_as_many_updates_as_pruning():
     assert (full.n_updates, pruned.n_updates, random.n_updates, fewer.n_updates) == (24, 16, 16, 16)
     assert (full.redundant_dropped, full.mislabelled_kept) == (0.0, 1.0)
     assert pruned.redundant_dropped > 0
+
+
+def test_runs_side_by_side_are_those_in_turn():
+    sizes = {"n_seeds": 2, "n_examples": 100, "n_epochs": 3}
+    finished = []
+    side_by_side = run_demo(**sizes, n_processes=2, on_run=finished.append)
+    assert finished == side_by_side
+    for ours, theirs in zip(side_by_side, run_demo(**sizes), strict=True):
+        assert dataclasses.replace(ours, seconds=theirs.seconds) == theirs

@@ -46,6 +46,7 @@ def ax():
 
 @pytest.fixture(autouse=True)
 def _close_figures():
+    plt.close("all")  # the docs' examples leave some open
     yield
     plt.close("all")
 

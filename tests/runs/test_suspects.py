@@ -65,9 +65,9 @@ def wrong(noisy, column):
 def test_planted_errors_are_found_far_above_chance(found, noisy, head, column, at_least):
     planted, errors = wrong(noisy, column), found.errors[head]
     assert len(found.labels[head].labels) == len(planted)
-    assert roc_auc_score(planted, errors.scores) > 0.75
+    assert roc_auc_score(planted, errors.scores) > 0.85
     assert planted[errors.worst(planted.sum())].mean() > max(at_least, 4 * planted.mean())
-    assert errors.is_suspect[planted].mean() > 0.5
+    assert errors.is_suspect[planted].mean() > 0.6
     assert planted[errors.is_suspect].mean() > 3 * planted.mean()
 
 
@@ -89,7 +89,7 @@ def test_right_decisions_give_back_the_clean_labels_of_all_that_was_found(found,
     corrected, counts = apply_review(rows, lines)
     left = sum(wrong((corrected, clean), column).sum() for column in ("intent", "slots"))
     planted = sum(wrong(noisy, column).sum() for column in ("intent", "slots"))
-    assert left < 0.5 * planted
+    assert left < 0.4 * planted
     assert counts["corrected"] > 0
     assert counts["corrected"] + counts["kept"] == len(lines)
     # The errors that are left are those that no line was about.
@@ -125,10 +125,11 @@ def test_suggested_tags_make_whole_spans(found, noisy):
 def test_the_noise_of_the_built_in_data_is_found(encoder):
     made = make_classification(N, redundant_fraction=0.8, noise_fraction=0.1, random_state=1)
     task = ClassificationTask(max_length_tokens=64)
-    errors = find_suspects(made.dataset, task, model=encoder, **SETTINGS).errors[""]
+    # A model that has learned the task, so that the figures do not hang on a processor's rounding.
+    errors = find_suspects(made.dataset, task, model=encoder, **{**SETTINGS, "n_epochs": 16}).errors[""]
     planted = made.is_mislabelled
-    assert roc_auc_score(planted, errors.scores) > 0.75  # a small model: its figures differ between processors
-    assert planted[errors.worst(planted.sum())].mean() > 4 * planted.mean()
+    assert roc_auc_score(planted, errors.scores) > 0.85
+    assert planted[errors.worst(planted.sum())].mean() > 5 * planted.mean()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -29,12 +29,14 @@ def read_lines(results: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
 
 
-def run_cells(script: str, cells: Iterable[tuple[str, ...]], results: Path, *, n_processes: int) -> bool:
+def run_cells(
+    script: str, cells: Iterable[tuple[str, ...]], results: Path, *, n_processes: int, in_bf16: bool = True
+) -> bool:
     """Run ``script --cell *cell`` for each cell and add its last line of output to the results.
 
-    Returns whether all went well; a cell that failed is left for the next call.
+    `in_bf16` says whether any of the cells trains in bfloat16: a CPU that only emulates it is refused. Returns whether all went well; a cell that failed is left for the next call.
     """
-    if emulates_bf16(torch.device("cpu")):
+    if in_bf16 and emulates_bf16(torch.device("cpu")):
         sys.exit(
             "The cells train in bfloat16, which this CPU only emulates: they would take long, and times not compare."
         )

@@ -35,11 +35,10 @@ HALF, FIFTH = {"keep_fraction": 0.5, "n_warmup_epochs": 2}, {"keep_fraction": 0.
 FULL = {"keep_fraction": 1.0}
 RANDOM, WEIGHTED = {**OBSERVED, "selector": "random-k"}, {**OBSERVED, "selector": "weighted-k"}
 
-# Other ways to choose, on the scores of the training pass: rows beside those of atis-10.
+# Other ways to choose, on the scores of the training pass: rows beside those of atis-10, in float32, which every CPU has.
 CHOICES: dict[str, dict[str, Any]] = {
     "EpsilonGreedy": {"selector": "epsilon-greedy"},
     "UCB": {"scorer_args": {"smoothing": "ema_plus_std"}},
-    "BudgetedTopK": {"selector": "budgeted-top-k"},
     "SoftPrune": {"selector": "soft-prune"},
     **{
         f"ImportanceSample, weights^{power:g}": {
@@ -50,22 +49,25 @@ CHOICES: dict[str, dict[str, Any]] = {
     },
 }
 OTHER_CHOICES: dict[str, dict[str, Any]] = {
-    "observed WeightedK keep 0.2": {"n_epochs": 10, **WEIGHTED, **FIFTH},
-    **{
-        f"observed {name} keep {share['keep_fraction']}": {"n_epochs": 10, **OBSERVED, **choice, **share}
-        for share in (FIFTH, HALF)
-        for name, choice in CHOICES.items()
-    },
-    **{
-        f"observed ScorePerCost {share} of the tokens": {
-            "n_epochs": 10,
-            **OBSERVED,
-            "selector": "score-per-cost",
-            "budget": {"token_fraction": share},
-            "n_warmup_epochs": n_warmup_epochs,
-        }
-        for share, n_warmup_epochs in ((0.2, 1), (0.5, 2))
-    },
+    name: {"n_epochs": 10, "mixed_precision": "no", **settings}
+    for name, settings in {
+        "observed WeightedK keep 0.2": {**WEIGHTED, **FIFTH},
+        **{
+            f"observed {name} keep {share['keep_fraction']}": {**OBSERVED, **choice, **share}
+            for share in (FIFTH, HALF)
+            for name, choice in CHOICES.items()
+        },
+        **{
+            f"observed ScorePerCost {share} of the tokens": {
+                **OBSERVED,
+                "selector": "score-per-cost",
+                "budget": {"token_fraction": share},
+                "n_warmup_epochs": n_warmup_epochs,
+            }
+            for share, n_warmup_epochs in ((0.2, 1), (0.5, 2))
+        },
+        "full, float32": FULL,
+    }.items()
 }
 
 METHODS: dict[str, dict[str, dict[str, Any]]] = {
@@ -169,7 +171,8 @@ def main() -> None:
         if "DATAPRUNE_DATA" not in os.environ:
             parser.error("set DATAPRUNE_DATA to the folder that holds atis/ and snips/")
         cells = [(suite, method, str(seed)) for suite, method, seed in missing_cells(args.suites)]
-        if not run_cells(__file__, cells, RESULTS, n_processes=args.n_processes):
+        in_bf16 = any(({**COMMON, **METHODS[suite][method]})["mixed_precision"] == "bf16" for suite, method, _ in cells)
+        if not run_cells(__file__, cells, RESULTS, n_processes=args.n_processes, in_bf16=in_bf16):
             sys.exit(1)
     for page, text in pages().items():
         page.write_text(text, "utf-8")

@@ -70,8 +70,8 @@ def arguments(cls, n_rows):
     }.get(cls.__name__, {})
 
 
-def prune_and_train(scorer, dataset, model, *, forward=default_forward, collate_fn=None, learns=True):
-    """Train on a warm-up epoch over everything and three over half; check what was kept, and that the model changed."""
+def prune_and_train(scorer, dataset, model, *, forward=default_forward, collate_fn=None):
+    """Train on a warm-up epoch over everything and three over half; check what was kept, and that the model learned."""
     needs_a_pass = isinstance(scorer, (dataprune.GraNd, dataprune.LastLayerGraNd))
     pruner = DynamicPruner(
         scorer,
@@ -85,7 +85,6 @@ def prune_and_train(scorer, dataset, model, *, forward=default_forward, collate_
         return passed.scores_.mean()
 
     before = loss()
-    weights = [parameter.detach().clone() for parameter in model.parameters()]
     pruner.fit(
         dataset, model=model, n_epochs=4, batch_size=16, learning_rate=1e-2, forward=forward, collate_fn=collate_fn
     )
@@ -93,10 +92,7 @@ def prune_and_train(scorer, dataset, model, *, forward=default_forward, collate_
     scores = pruner.scorer_.scores_
     assert np.isfinite(scores).all()
     assert len(np.unique(scores)) > 1
-    assert any(not torch.equal(old, new) for old, new in zip(weights, model.parameters(), strict=True))
-    if learns:
-        assert loss() < before
-    return pruner
+    assert loss() < 0.5 * before
 
 
 def checked_static(scorer, dataset):
@@ -151,11 +147,12 @@ def real_data():
     return folder
 
 
-def encoded_part(real_data, name, task, tokenizer):
-    rows = load_data(f"{real_data}/{name}").splits["train"]
+def encoded_part(real_data, task, tokenizer):
+    rows = load_data(f"{real_data}/atis").splits["train"]
     chosen = np.random.default_rng(0).permutation(len(rows))
     rows = rows.select(chosen[:N_TEXTS])
-    rows = rows.add_column("difficulty", list(range(N_TEXTS)))
+    rows = rows.add_column("text", [" ".join(tokens) for tokens in rows["tokens"]])
+    rows = rows.add_column("label", rows["intent"][:]).add_column("difficulty", list(range(N_TEXTS)))
     task.fit(rows)
     return rows, task.encode(rows, tokenizer)
 
@@ -166,7 +163,7 @@ def test_every_scorer_prunes_real_texts(cls, real_data, tiny_encoder_dir, tokeni
     name = cls.__name__
     joint = name == "JointEL2N"
     task = (JointNLUTask if joint else ClassificationTask)(max_length_tokens=64)
-    rows, encoded = encoded_part(real_data, "atis" if joint else "clinc150", task, tokenizer)
+    rows, encoded = encoded_part(real_data, task, tokenizer)
     collate = task.collator(tokenizer)
     known = {"collate_fn": collate}
     model, scorer = seeded(lambda: build_model(task, str(tiny_encoder_dir))), cls(**arguments(cls, N_TEXTS))
@@ -201,4 +198,4 @@ def test_every_scorer_prunes_real_texts(cls, real_data, tiny_encoder_dir, tokeni
         checked_static(scorer, rows)
     if name == "VarianceOfGradients":  # its scores need checkpoints of a finished run: static alone
         return
-    prune_and_train(scorer, encoded, model, collate_fn=collate, learns=False)  # too small a model for words
+    prune_and_train(scorer, encoded, model, collate_fn=collate)

@@ -34,7 +34,8 @@ def run_cells(
 ) -> bool:
     """Run ``script --cell *cell`` for each cell and add its last line of output to the results.
 
-    `in_bf16` says whether any of the cells trains in bfloat16: a CPU that only emulates it is refused. Returns whether all went well; a cell that failed is left for the next call.
+    `in_bf16` says whether any of the cells trains in bfloat16: a CPU that only emulates it is refused. Returns whether
+    all went well; a cell that failed is left for the next call.
     """
     if in_bf16 and emulates_bf16(torch.device("cpu")):
         sys.exit(

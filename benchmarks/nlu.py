@@ -35,7 +35,7 @@ HALF, FIFTH = {"keep_fraction": 0.5, "n_warmup_epochs": 2}, {"keep_fraction": 0.
 FULL = {"keep_fraction": 1.0}
 RANDOM, WEIGHTED = {**OBSERVED, "selector": "random-k"}, {**OBSERVED, "selector": "weighted-k"}
 
-# Other ways to choose, on the scores of the training pass: rows beside those of atis-10, in float32, which every CPU has.
+# Other ways to choose, on the scores of the training pass: rows beside those of atis-10. In float32: every CPU has it.
 CHOICES: dict[str, dict[str, Any]] = {
     "EpsilonGreedy": {"selector": "epsilon-greedy"},
     "UCB": {"scorer_args": {"smoothing": "ema_plus_std"}},

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 import torch as _torch  # noqa: F401 - the one library that every use needs; the others load with the name asked for
 
 if TYPE_CHECKING:
-    from dataprune.adaptive import SoftPruneScheduler
-    from dataprune.budget import Budget
     from dataprune.data.indexed import Indexed, IndexedCollate, IndexedDataset
     from dataprune.data.loading import LoadedData, load_data, load_split
     from dataprune.data.review import ReviewLine, apply_review, read_review, write_review
@@ -37,8 +35,13 @@ if TYPE_CHECKING:
     from dataprune.errors import DataPruneError
     from dataprune.integrations.huggingface import PruningTrainer
     from dataprune.models import JointIntentSlotModel, build_model, load_tokenizer
-    from dataprune.plan import Plan
-    from dataprune.ramps import (
+    from dataprune.runs.suspects import Suspects, find_suspects
+    from dataprune.scheduling.adaptive import SoftPruneScheduler
+    from dataprune.scheduling.base import Decision, Scheduler
+    from dataprune.scheduling.budget import Budget
+    from dataprune.scheduling.cyclic import ConstantScheduler, CyclicScheduler
+    from dataprune.scheduling.plan import Plan
+    from dataprune.scheduling.ramps import (
         CosineScheduler,
         ExponentialScheduler,
         InterleavedScheduler,
@@ -46,8 +49,6 @@ if TYPE_CHECKING:
         RampScheduler,
         StepScheduler,
     )
-    from dataprune.runs.suspects import Suspects, find_suspects
-    from dataprune.scheduling import ConstantScheduler, CyclicScheduler, Decision, Scheduler
     from dataprune.scoring.agreement import Agreement, PairAgreement, agreement
     from dataprune.scoring.base import BatchScorer, DatasetScorer, Scorer
     from dataprune.scoring.combined import Combined, rank_average
@@ -88,8 +89,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
-    "adaptive": ("SoftPruneScheduler",),
-    "budget": ("Budget",),
     "data.indexed": (
         "Indexed",
         "IndexedCollate",
@@ -129,24 +128,28 @@ _HOMES = {
         "build_model",
         "load_tokenizer",
     ),
-    "plan": ("Plan",),
-    "ramps": (
+    "runs.suspects": (
+        "Suspects",
+        "find_suspects",
+    ),
+    "scheduling.adaptive": ("SoftPruneScheduler",),
+    "scheduling.base": (
+        "Decision",
+        "Scheduler",
+    ),
+    "scheduling.budget": ("Budget",),
+    "scheduling.cyclic": (
+        "ConstantScheduler",
+        "CyclicScheduler",
+    ),
+    "scheduling.plan": ("Plan",),
+    "scheduling.ramps": (
         "CosineScheduler",
         "ExponentialScheduler",
         "InterleavedScheduler",
         "LinearScheduler",
         "RampScheduler",
         "StepScheduler",
-    ),
-    "runs.suspects": (
-        "Suspects",
-        "find_suspects",
-    ),
-    "scheduling": (
-        "ConstantScheduler",
-        "CyclicScheduler",
-        "Decision",
-        "Scheduler",
     ),
     "scoring.agreement": (
         "Agreement",

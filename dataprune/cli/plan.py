@@ -48,7 +48,7 @@ def plan(  # numpydoc ignore=PR01
 
     For example: dataprune plan --n-examples 100000 --n-epochs 10 --keep-fraction 0.3
     """
-    from dataprune.ramps import make_scheduler
+    from dataprune.scheduling.by_name import make_scheduler
 
     with wrong_usage():
         found = make_scheduler(

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from dataprune.plan import Plan
+    from dataprune.scheduling.plan import Plan
 
 
 def print_json(value: object) -> None:

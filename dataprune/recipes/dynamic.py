@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dataprune.adaptive import SoftPruneScheduler
 from dataprune.errors import check_choice, check_count
 from dataprune.recipes._registry import recipe
-from dataprune.scheduling import ConstantScheduler, CyclicScheduler
+from dataprune.scheduling.adaptive import SoftPruneScheduler
+from dataprune.scheduling.cyclic import ConstantScheduler, CyclicScheduler
 from dataprune.scoring.error_norm import EL2N, JointEL2N
 from dataprune.scoring.information import ReducibleLoss
 from dataprune.scoring.uncertainty import Loss

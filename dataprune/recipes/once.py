@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataprune.errors import check_choice
 from dataprune.recipes._registry import recipe
-from dataprune.scheduling import ConstantScheduler
+from dataprune.scheduling.cyclic import ConstantScheduler
 from dataprune.scoring.base import Scorer
 from dataprune.scoring.dynamics import AUM, Confidence, Forgetting, Variability
 from dataprune.scoring.error_norm import EL2N

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import dataprune
-from dataprune.ramps import SCHEDULERS
 from dataprune.recipes import RECIPES
 from dataprune.runs.compose import SCORERS, SELECTORS
-from dataprune.scheduling import Scheduler
+from dataprune.scheduling.base import Scheduler
+from dataprune.scheduling.by_name import SCHEDULERS
 from dataprune.scoring.base import Scorer
 from dataprune.selection.base import Selector
 

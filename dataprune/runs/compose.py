@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.base import clone
 
-from dataprune.budget import Budget
 from dataprune.data.tasks import Task, TextTask
 from dataprune.errors import InvalidValueError, check_choice
 from dataprune.models import load_encoder, load_tokenizer
-from dataprune.ramps import make_scheduler
 from dataprune.recipes import RECIPES
 from dataprune.runs.config import RunConfig
-from dataprune.scheduling import ConstantScheduler
+from dataprune.scheduling.budget import Budget
+from dataprune.scheduling.by_name import make_scheduler
+from dataprune.scheduling.cyclic import ConstantScheduler
 from dataprune.scoring.base import BatchScorer, DatasetScorer
 from dataprune.scoring.dynamics import AUM, Confidence, Correctness, Forgetting, Variability
 from dataprune.scoring.embedding import embed_texts

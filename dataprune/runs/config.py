@@ -35,7 +35,7 @@ class RunConfig:
     n_full_final_epochs : int, default=0
         Last epochs on all examples.
     scheduler : str, default="cyclic"
-        A key of `dataprune.ramps.SCHEDULERS`.
+        A key of `dataprune.scheduling.by_name.SCHEDULERS`.
     initial_keep_fraction : float, default=1.0
         Where a ramp starts.
     n_levels : int, default=3

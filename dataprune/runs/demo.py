@@ -19,7 +19,7 @@ from dataprune.data.synthetic import make_joint_nlu
 from dataprune.data.tasks import JointNLUTask
 from dataprune.errors import check_count
 from dataprune.models import JointIntentSlotConfig, JointIntentSlotModel
-from dataprune.scheduling import CyclicScheduler
+from dataprune.scheduling.cyclic import CyclicScheduler
 from dataprune.scoring.error_norm import JointEL2N
 from dataprune.selection.random import RandomK
 from dataprune.selection.ranked import TopK

@@ -19,7 +19,6 @@ from sklearn.base import clone
 from torch.utils.data import DataLoader
 
 from dataprune import __version__
-from dataprune.budget import Budget
 from dataprune.data.files import naming_what_failed, write_atomically, write_json
 from dataprune.data.forward import PRECISIONS, default_forward, with_precision
 from dataprune.data.loading import LoadedData, load_data
@@ -27,11 +26,12 @@ from dataprune.data.tasks import TASKS, ClassificationTask, Task, TextTask, chec
 from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_positive
 from dataprune.image_models import save_model_of
 from dataprune.models import build_model, load_tokenizer
-from dataprune.plan import Plan
 from dataprune.runs.compose import make_pruner, prepare
 from dataprune.runs.config import RunConfig
 from dataprune.runs.run_file import read_run_file, write_run_file
-from dataprune.scheduling import CyclicScheduler
+from dataprune.scheduling.budget import Budget
+from dataprune.scheduling.cyclic import CyclicScheduler
+from dataprune.scheduling.plan import Plan
 from dataprune.scoring.base import BatchScorer, DatasetScorer
 from dataprune.scoring.information import ReducibleLoss
 from dataprune.scoring.provenance import model_hash

@@ -22,7 +22,7 @@ from dataprune.data.tasks import ClassificationTask, JointNLUTask, Task, TextTas
 from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_positive
 from dataprune.models import build_model, load_tokenizer
 from dataprune.runs.reviewing import review_lines
-from dataprune.scheduling import ConstantScheduler
+from dataprune.scheduling.cyclic import ConstantScheduler
 from dataprune.scoring.dynamics_store import DynamicsStore
 from dataprune.scoring.label_errors import (
     LabelErrors,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import Dataset, TensorDataset
 
-from dataprune.scheduling import CyclicScheduler
+from dataprune.scheduling.cyclic import CyclicScheduler
 from dataprune.scoring.base import BatchScorer
 from dataprune.selection.ranked import TopK
 from dataprune.testing.common import require

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sklearn.base import clone
 
-from dataprune.scheduling import Decision, Scheduler
+from dataprune.scheduling.base import Decision, Scheduler
 from dataprune.testing.common import check_estimator, must_raise, require
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from dataprune.errors import InvalidTypeError, InvalidValueError, check_count
-from dataprune.scheduling import Scheduler, check_refresh
+from dataprune.scheduling.base import Scheduler, check_refresh
 from dataprune.scoring.base import BatchScorer, DatasetScorer, Scorer
 from dataprune.scoring.score_log import ScoreLog
 from dataprune.scoring.store import ExampleStore

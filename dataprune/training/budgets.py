@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataprune.budget import Budget
 from dataprune.errors import InvalidValueError
-from dataprune.scheduling import Decision, Scheduler
+from dataprune.scheduling.base import Decision, Scheduler
+from dataprune.scheduling.budget import Budget
 from dataprune.selection.base import Selector
 from dataprune.training.history import PruningHistory
 

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dataprune.budget import Budget
 from dataprune.errors import InvalidValueError
-from dataprune.scheduling import Scheduler
+from dataprune.scheduling.base import Scheduler
+from dataprune.scheduling.budget import Budget
 from dataprune.scoring.score_log import ScoreLog
 from dataprune.scoring.store import ExampleStore, Visits
 

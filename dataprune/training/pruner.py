@@ -21,8 +21,9 @@ from dataprune.data.fingerprint import fingerprint
 from dataprune.data.forward import Forward, default_forward
 from dataprune.data.indexed import IndexedCollate, IndexedDataset
 from dataprune.errors import InvalidValueError, NotFittedError, check_count
-from dataprune.plan import Plan
-from dataprune.scheduling import CyclicScheduler, Decision, Scheduler
+from dataprune.scheduling.base import Decision, Scheduler
+from dataprune.scheduling.cyclic import CyclicScheduler
+from dataprune.scheduling.plan import Plan
 from dataprune.scoring.base import BatchScorer, DatasetScorer, Scorer, as_index
 from dataprune.scoring.provenance import check_same_data, provenance
 from dataprune.scoring.score_log import ScoreLog

@@ -13,7 +13,8 @@ import dataprune
 from dataprune import CyclicScheduler
 from dataprune.cli import app
 from dataprune.cli.errors import to_options
-from dataprune.ramps import SCHEDULERS, StepScheduler, make_scheduler
+from dataprune.scheduling.by_name import SCHEDULERS, make_scheduler
+from dataprune.scheduling.ramps import StepScheduler
 
 
 def test_plan_prints_what_the_library_plans():

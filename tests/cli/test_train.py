@@ -15,10 +15,10 @@ from dataprune.cli.train import train
 from dataprune.data.loading import load_data
 from dataprune.data.tasks import load_task
 from dataprune.models import JointIntentSlotModel, load_tokenizer
-from dataprune.ramps import SCHEDULERS
 from dataprune.runs.compose import SELECTORS
 from dataprune.runs.config import RunConfig
 from dataprune.runs.run_file import read_run_file
+from dataprune.scheduling.by_name import SCHEDULERS
 from dataprune.scoring.store import ScoreStore
 from dataprune.training.evaluation import evaluate
 

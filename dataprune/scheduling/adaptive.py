@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataprune.errors import InvalidValueError, check_count, check_share
-from dataprune.scheduling import FULL, Decision, Scheduler
+from dataprune.scheduling.base import FULL, Decision, Scheduler
 
 
 class SoftPruneScheduler(Scheduler):

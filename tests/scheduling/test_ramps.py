@@ -13,17 +13,16 @@ from torch.utils.data import DataLoader, TensorDataset
 from dataprune import DynamicPruner, RandomK
 from dataprune.data.counting import count_to_keep
 from dataprune.errors import DataPruneError
-from dataprune.ramps import (
-    SCHEDULERS,
+from dataprune.scheduling.base import FULL
+from dataprune.scheduling.by_name import SCHEDULERS, make_scheduler
+from dataprune.scheduling.ramps import (
     CosineScheduler,
     ExponentialScheduler,
     InterleavedScheduler,
     LinearScheduler,
     RampScheduler,
     StepScheduler,
-    make_scheduler,
 )
-from dataprune.scheduling import FULL
 from dataprune.testing import check_scheduler
 
 RAMPS = [LinearScheduler, CosineScheduler, ExponentialScheduler, StepScheduler]

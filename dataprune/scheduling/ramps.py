@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any
 
-from dataprune.budget import Budget
-from dataprune.errors import InvalidValueError, check_choice, check_count, check_fraction
-from dataprune.scheduling import FULL, ConstantScheduler, CyclicScheduler, Decision, Scheduler
+from dataprune.errors import InvalidValueError, check_count, check_fraction
+from dataprune.scheduling.base import FULL, Decision, Scheduler
+from dataprune.scheduling.budget import Budget
+from dataprune.scheduling.cyclic import CyclicScheduler
 
 
 class RampScheduler(Scheduler):
@@ -281,51 +281,3 @@ class InterleavedScheduler(CyclicScheduler):
         if since_full == self.n_cycle_epochs:
             return FULL
         return Decision(keep_fraction=self._keep_fraction, reselect=since_full == 0)
-
-
-SCHEDULERS: dict[str, type[Scheduler]] = {
-    "constant": ConstantScheduler,
-    "cyclic": CyclicScheduler,
-    "linear": LinearScheduler,
-    "cosine": CosineScheduler,
-    "exponential": ExponentialScheduler,
-    "step": StepScheduler,
-    "interleaved": InterleavedScheduler,
-}
-"""Names of schedulers on the command line."""
-
-
-def make_scheduler(owner: str, name: str, **settings: Any) -> Scheduler:
-    """Build a scheduler by name, of the settings of all.
-
-    Parameters
-    ----------
-    owner : str
-        Function that the messages name.
-    name : str
-        A key of `SCHEDULERS`.
-    **settings : object
-        Parameters of any scheduler; one that this scheduler has not may only be given its default.
-
-    Returns
-    -------
-    Scheduler
-        The scheduler.
-
-    Raises
-    ------
-    InvalidValueError
-        If the name is unknown, or a setting belongs to other schedulers.
-
-    Examples
-    --------
-    >>> make_scheduler("plan", "step", keep_fraction=0.3, n_levels=2)
-    StepScheduler(keep_fraction=0.3, n_levels=2)
-    """
-    kind = SCHEDULERS[check_choice(owner, "scheduler", name, SCHEDULERS)]
-    defaults = {key: value for each in SCHEDULERS.values() for key, value in each().get_params().items()}
-    own = kind().get_params()
-    for key, value in settings.items():
-        if key not in own and value != defaults[key]:
-            raise InvalidValueError(f"{owner}.{key} must be left out with the scheduler {name!r}, got {value!r}.")
-    return kind(**{key: value for key, value in settings.items() if key in own})

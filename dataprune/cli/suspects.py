@@ -101,7 +101,7 @@ def suspects(  # numpydoc ignore=PR01
     from dataprune.data.review import check_review_path, write_review
     from dataprune.data.tasks import TASKS, guess_task
     from dataprune.errors import check_choice
-    from dataprune.models import load_encoder_config
+    from dataprune.models.loading import load_encoder_config
     from dataprune.runs.suspects import check_suspects, find_suspects, suspects_of_run
 
     settings: dict[str, Any] = {

@@ -24,8 +24,8 @@ from dataprune.data.forward import PRECISIONS, default_forward, with_precision
 from dataprune.data.loading import LoadedData, load_data
 from dataprune.data.tasks import TASKS, ClassificationTask, Task, TextTask, check_task, guess_task
 from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_positive
-from dataprune.image_models import save_model_of
 from dataprune.models import build_model, load_tokenizer
+from dataprune.models.images import save_model_of
 from dataprune.runs.compose import make_pruner, prepare
 from dataprune.runs.config import RunConfig
 from dataprune.runs.run_file import read_run_file, write_run_file

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dataprune.data.reading import Progress, map_file, read_file, read_splits
 from dataprune.data.roles import COMMON_NAMES, find_columns
 from dataprune.errors import DataError, InvalidValueError, check_choice
-from dataprune.models import load_encoder, load_tokenizer, loading_quietly
+from dataprune.models.loading import load_encoder, load_tokenizer, loading_quietly
 from dataprune.recipes import RECIPES
 from dataprune.runs.compose import SCORERS, SELECTORS, make_recipe
 from dataprune.scoring.base import DatasetScorer

@@ -160,7 +160,7 @@ class Perplexity(DatasetScorer):
         ndarray of float64, shape (n,)
             Perplexities, or bits per byte.
         """
-        from dataprune.models import reads_both_ways  # loads transformers, as the model has
+        from dataprune.models.loading import reads_both_ways  # loads transformers, as the model has
 
         if not isinstance(model, nn.Module) or not is_causal(model) or reads_both_ways(_config(model)):
             raise InvalidTypeError(

@@ -4,7 +4,7 @@ Each cell (method x seed) is one whole run of `dataprune train` in a process of 
 side by side. Finished cells are lines of a JSON file, so the script goes on where it stopped:
 
     DATAPRUNE_DATA=DIR python benchmarks/nlu.py   # runs what is missing, then writes the tables into README.md
-    python benchmarks/nlu.py --report             # only writes the tables of what is there
+    python benchmarks/nlu.py --report             # only writes the tables and the picture of what is there
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any
 
 import torch
 from cells import cpu_name, read_lines, run_cells
-from report import with_summary, with_tables
+from report import draw_summary, with_summary, with_tables
 
 README = Path(__file__).parent / "README.md"
 FRONT_PAGE = README.parent.parent / "README.md"
+PICTURE = README.parent.parent / "docs" / "accuracy-against-time.png"
 RESULTS = Path(__file__).parent / "results" / "nlu.jsonl"
 SEEDS = (0, 1, 2)
 COMMON = {"learning_rate": 3e-4, "batch_size": 32, "lr_schedule": "linear", "mixed_precision": "bf16"}
@@ -142,17 +143,15 @@ def missing_cells(suites: list[str]) -> Iterator[tuple[str, str, int]]:
                     yield suite, method, seed
 
 
-def pages() -> dict[Path, str]:
-    """Return the pages that show results, with what is finished now."""
+def write_pages() -> None:
+    """Write the tables and the picture of what is finished now."""
     lines = read_lines(RESULTS)
+    README.write_text(with_tables(README.read_text("utf-8"), lines, METHODS), "utf-8")
     suite = next(iter(METHODS))
-    short = [line for line in lines if line["suite"] == suite]
-    return {
-        README: with_tables(README.read_text("utf-8"), lines, METHODS),
-        FRONT_PAGE: with_summary(
-            FRONT_PAGE.read_text("utf-8"), short, [method for method in METHODS[suite] if method not in OTHER_CHOICES]
-        ),
-    }
+    names = [method for method in METHODS[suite] if method not in OTHER_CHOICES]
+    short = [line for line in lines if line["suite"] == suite and line["method"] in names]
+    FRONT_PAGE.write_text(with_summary(FRONT_PAGE.read_text("utf-8"), short, names), "utf-8")
+    draw_summary(short, PICTURE)
 
 
 def main() -> None:
@@ -160,7 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", nargs="*", default=list(METHODS), help="; ".join(METHODS))
     parser.add_argument("--n-processes", type=int, default=2, help="cells that run side by side")
-    parser.add_argument("--report", action="store_true", help="only write the tables")
+    parser.add_argument("--report", action="store_true", help="only write the tables and the picture")
     parser.add_argument("--cell", nargs=3, metavar=("SUITE", "METHOD", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.cell:
@@ -174,8 +173,7 @@ def main() -> None:
         in_bf16 = any(({**COMMON, **METHODS[suite][method]})["mixed_precision"] == "bf16" for suite, method, _ in cells)
         if not run_cells(__file__, cells, RESULTS, n_processes=args.n_processes, in_bf16=in_bf16):
             sys.exit(1)
-    for page, text in pages().items():
-        page.write_text(text, "utf-8")
+    write_pages()
 
 
 if __name__ == "__main__":

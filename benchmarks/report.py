@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -52,6 +53,29 @@ def with_summary(page: str, lines: Sequence[Mapping[str, Any]], methods: Iterabl
         )
     short = table(["method", "seeds", "frame accuracy, %", "vs full (95 %)", "updates", "CPU time"], rows)
     return between_marks(page, begin, end, [*short, ""])
+
+
+def draw_summary(lines: Sequence[Mapping[str, Any]], picture: Path) -> None:
+    """Draw one suite's accuracy against its CPU time as a share of that of full data with the same seed."""
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import PercentFormatter
+
+    from dataprune.reporting import plot_pareto
+
+    cells = {(line["method"], line["seed"]): line for line in lines}
+    pairs = [pair for name in dict.fromkeys(name for name, _ in cells) for pair in paired(cells, name)]
+    figure, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    plot_pareto(
+        [line["method"] for line, _ in pairs],
+        [line["cpu_seconds"] / full["cpu_seconds"] for line, full in pairs],
+        [100 * line["metrics"]["test"]["frame_accuracy"] for line, _ in pairs],
+        metric="frame accuracy, % (small: the seeds)",
+        ax=ax,
+    )
+    ax.set(xlabel="CPU time against full data (dashed: Pareto front)")
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)
 
 
 def _accuracy(cells: Cells, names: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dataprune.errors import InvalidValueError
-from dataprune.reporting.figures import BLUE, GREY, new_axes, one_line, tell
+from dataprune.reporting.figures import BLUE, GREY, label_points, new_axes, tell
 from dataprune.reporting.run_folder import FinishedRun
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def plot_pareto(
     InvalidValueError
         If the three have different lengths.
     MissingPackageError
-        If matplotlib is not installed.
+        If matplotlib or adjustText is not installed.
 
     Examples
     --------
@@ -83,16 +83,9 @@ def plot_pareto(
         point = ax.scatter(mean[0], mean[1], s=55, color=color, marker="o" if best else "X", linewidths=0)
         what = "mean of its runs" if mine.sum() > 1 else "one run"
         tell(point, [f"{method}, {what}: {metric} {mean[1]:.4g} in {mean[0]:,.1f} s{'; on the front' if best else ''}"])
-        ax.annotate(
-            one_line(method),
-            (mean[0], mean[1]),
-            xytext=(6, 5),
-            textcoords="offset points",
-            parse_math=False,
-            annotation_clip=False,
-        )
     ax.margins(0.2)
     ax.set(xlabel="seconds (dashed: Pareto front)", ylabel=metric)
+    label_points(ax, means, methods)
     return ax
 
 

@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from dataprune.errors import MissingPackageError
 
 if TYPE_CHECKING:
@@ -99,6 +102,38 @@ def tell(artist: Artist, tips: Sequence[str]) -> None:
         One text, or one per point.
     """
     artist.set_gid(_TIPS + json.dumps([one_line(tip) for tip in tips]))
+
+
+def label_points(ax: Axes, points: ArrayLike, labels: Sequence[str]) -> None:
+    """Write a label beside each point, moved and tied to it by a line where it would cover others.
+
+    Call it last: what is drawn or scaled afterwards is not known to it.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where the points are.
+    points : array-like, shape (n, 2)
+        In data coordinates.
+    labels : sequence of str
+        One for each point.
+
+    Raises
+    ------
+    MissingPackageError
+        If adjustText is not installed.
+    """
+    try:
+        from adjustText import adjust_text
+    except ImportError:
+        raise MissingPackageError("Labels need adjustText>=1.3. Run: pip install 'dataprune[report]'") from None
+    ax.figure.figure.draw_without_rendering()  # the layout settles where the points are; the whole figure of a part
+    places = np.asarray(points, np.float64).reshape(-1, 2)
+    texts = [ax.text(x, y, one_line(label), parse_math=False) for (x, y), label in zip(places, labels, strict=True)]
+    for text in texts:
+        text.set_in_layout(False)  # else the axes shrink, and all that was reckoned moves
+    line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6}
+    adjust_text(texts, places[:, 0], places[:, 1], expand=(1.05, 1.4), ax=ax, iter_lim=500, arrowprops=line)
 
 
 def to_svg(draw: Callable[[Axes], object], *, name: str, label: str, size: tuple[float, float] = (4.6, 3.0)) -> str:

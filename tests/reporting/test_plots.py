@@ -3,12 +3,14 @@
 import re
 import subprocess
 import sys
+from itertools import combinations
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from dataprune import EpochRecord, PruningHistory
 from dataprune.errors import InvalidValueError, MissingPackageError
@@ -202,3 +204,16 @@ def test_seeds_of_one_method_are_one_mean(ax):
     assert sum(len(points.get_offsets()) for points in ax.collections) == 4
     with pytest.raises(InvalidValueError, match="must have 2 values each, got 1 and 2"):
         plot_pareto(["a", "b"], [1], [1, 2], ax=ax)
+
+
+def test_labels_of_methods_that_lie_together_cover_neither_each_other_nor_another_point(ax):
+    names = ["a rather long name", "another long name", "a third long name", "full data"]
+    seconds, results = [60.0, 60.4, 61.0, 100.0], [0.90, 0.9005, 0.899, 0.91]
+    plot_pareto(names, seconds, results, ax=ax)
+    boxes = {text.get_text(): text.get_window_extent() for text in ax.texts if text.get_text()}
+    assert set(boxes) == set(names)
+    for one, other in combinations(boxes.values(), 2):
+        assert Bbox.intersection(one, other) is None
+    places = ax.transData.transform(list(zip(seconds, results, strict=True)))
+    for box in boxes.values():
+        assert not any(box.contains(x, y) for x, y in places)

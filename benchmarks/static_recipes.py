@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -26,7 +25,7 @@ from typing import Any, NamedTuple
 
 from cells import cpu_name, read_lines, run_cells
 from report import Cells, between_marks, interval, paired, seeds_of, table
-from static_scores import LEARNING_RATES, N_EPOCHS, TRAINING, Part, new_model, read_part, scores_of
+from static_scores import LEARNING_RATES, N_EPOCHS, N_LAYERS, TRAINING, Part, new_model, read_part, scores_of
 
 README = Path(__file__).parent / "README.md"
 RESULTS = Path(__file__).parent / "results" / "static_recipes.jsonl"
@@ -77,7 +76,7 @@ METHODS = (
 )
 
 
-def run_cell(data: str, method: str, seed: int, folder: Path) -> dict[str, Any]:
+def run_cell(data: str, method: str, seed: int) -> dict[str, Any]:
     """Choose, train and test in this process; return the cell's line."""
     import torch
 
@@ -89,7 +88,7 @@ def run_cell(data: str, method: str, seed: int, folder: Path) -> dict[str, Any]:
     name, _, share = method.partition(" keep ")
     rows, scoring_seconds, selecting_seconds = list(range(len(part.train))), 0.0, 0.0
     if name in {RANDOM, *CHOICES}:
-        rows, scoring_seconds, selecting_seconds = choose(name, part, float(share), seed, folder)
+        rows, scoring_seconds, selecting_seconds = choose(name, part, float(share), seed)
     pruner = DynamicPruner(None, RandomK(), ConstantScheduler(keep_fraction=1.0), random_state=seed)
     if name == DYNAMIC:
         pruner = recipes.dynamic_random(keep_fraction=float(share), random_state=seed)
@@ -124,6 +123,7 @@ def run_cell(data: str, method: str, seed: int, folder: Path) -> dict[str, Any]:
             "n_epochs": n_epochs,
             "learning_rate": LEARNING_RATES[data],
             "n_examples": len(part.train),
+            "n_layers": N_LAYERS,
             **TRAINING,
         },
         "versions": {package: version(package) for package in packages},
@@ -131,7 +131,7 @@ def run_cell(data: str, method: str, seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def choose(name: str, part: Part, keep_fraction: float, seed: int, folder: Path) -> tuple[list[int], float, float]:
+def choose(name: str, part: Part, keep_fraction: float, seed: int) -> tuple[list[int], float, float]:
     """Return the rows that a recipe keeps, and the CPU seconds of its scores and of its choice."""
     from dataprune import RandomK, StaticPruner, recipes
 
@@ -140,7 +140,7 @@ def choose(name: str, part: Part, keep_fraction: float, seed: int, folder: Path)
         return chosen.indices_.tolist(), 0.0, 0.0
     recipe, arguments, source, array = CHOICES[name]
     pruner = getattr(recipes, recipe)(**arguments)
-    arrays, scoring_seconds = ({}, 0.0) if source is None else scores_of(source, part, seed, folder)
+    arrays, scoring_seconds = ({}, 0.0) if source is None else scores_of(source, part, seed)
     start = time.process_time()
     if array is not None:
         scores = arrays[array]
@@ -223,14 +223,13 @@ def main() -> None:
     args = parser.parse_args()
     if args.cell:
         data, method, seed = args.cell
-        folder = Path(tempfile.gettempdir()) / "dataprune-static-scores"
-        print(json.dumps(run_cell(data, method, int(seed), folder)))
+        print(json.dumps(run_cell(data, method, int(seed))))
         return
     if not args.report:
         if "DATAPRUNE_DATA" not in os.environ:
             parser.error("set DATAPRUNE_DATA to the folder that holds clinc150/ and sst2/")
         cells = [(data, method, str(seed)) for data, method, seed in missing_cells(args.sets, args.seeds)]
-        if not run_cells(__file__, cells, RESULTS, n_processes=args.n_processes):
+        if not run_cells(__file__, cells, RESULTS, n_processes=args.n_processes, in_bf16=False):
             sys.exit(1)
     README.write_text(with_tables(README.read_text("utf-8"), read_lines(RESULTS)), "utf-8")
 

@@ -63,7 +63,6 @@ CHOICES = {
     "cartography, easy": Choice("cartography", {"region": "easy"}, "whole-run", "confidence"),
     "perplexity_pruning, low": Choice("perplexity_pruning", {"band": "low"}, "language-model", "perplexity"),
     "perplexity_pruning, high": Choice("perplexity_pruning", {"band": "high"}, "language-model", "perplexity"),
-    "active_inheritance, length": Choice("active_inheritance", {"metric": "length"}),
     # The only number these sets have beside the text is its length.
     "metadata_pruning, characters": Choice("metadata_pruning", {"column": "n_characters", "band": "medium"}),
 }

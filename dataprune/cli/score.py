@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +21,11 @@ def score(  # numpydoc ignore=PR01
     *,
     scorer: Annotated[
         str,
-        typer.Option(metavar="NAME", help="tfidf-distance, near-duplicate, prototype-distance, perplexity or column."),
+        typer.Option(
+            metavar="NAME",
+            help="Of the rows alone: tfidf-distance, near-duplicate, prototype-distance, perplexity or column. Of a "
+            "model that `dataprune train` has saved: el2n, loss, margin, entropy or grand.",
+        ),
     ],
     output: Annotated[
         str, typer.Option(metavar="FILE", help="Where the scores go: .parquet, .csv, .jsonl or .jsonl.gz.")
@@ -30,26 +36,37 @@ def score(  # numpydoc ignore=PR01
     split: Split = "train",
     as_json: AsJson = False,
 ) -> None:
-    """Score each row: how rare, how surprising, how redundant.
+    """Score each row: how rare, how surprising, how redundant, or how hard for a model that you have trained.
 
-    Needs no training. Higher = harder or more informative. Large files are read block by block.
+    Higher = harder or more informative. Without a model, large files are read block by block.
 
     For example, to find copies, which score lowest: dataprune score tickets.csv --scorer near-duplicate --output
     scores.parquet
+
+    And what a trained model finds hard: dataprune score new.csv --scorer el2n --model run/ --output scores.parquet
     """
     import numpy as np
 
     from dataprune.cli.progress import showing_progress
     from dataprune.data.writing import check_writable, write_rows
     from dataprune.runs.compose import make_part
+    from dataprune.runs.scoring import MODEL_SCORERS, score_by_model
     from dataprune.runs.selecting import DATASET_SCORERS, open_rows, score_rows, scores_table, texts_of
 
     with wrong_usage():
         check_writable(output)
-        part = make_part("scorer", DATASET_SCORERS, scorer, scorer_arguments(scorer, scorer_arg))
-    with showing_progress() as tell, open_rows(data, split=split, progress=tell) as (rows, place):
-        texts = None if scorer == "column" else texts_of(rows, text_column, place=place, progress=tell)
-        scores = score_rows(rows, part, texts=texts, model=model)
+        arguments = scorer_arguments(scorer, scorer_arg)
+        part = make_part("scorer", {**DATASET_SCORERS, **MODEL_SCORERS}, scorer, arguments)
+    texts: Sequence[str] | None
+    with showing_progress() as tell, ExitStack() as opened:
+        if scorer in MODEL_SCORERS:
+            scores, texts, part = score_by_model(
+                data, scorer, arguments, model=model, split=split, text_column=text_column, progress=tell
+            )
+        else:
+            rows, place = opened.enter_context(open_rows(data, split=split, progress=tell))
+            texts = None if scorer == "column" else texts_of(rows, text_column, place=place, progress=tell)
+            scores = score_rows(rows, part, texts=texts, model=model)
         write_rows(output, scores_table(scores), progress=tell)
         order = np.argsort(-scores, kind="stable")
         ends = [*order[:N_SHOWN].tolist(), *order[::-1][:N_SHOWN].tolist()]

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 
@@ -20,7 +22,7 @@ from dataprune.data.tasks import CausalLMTask, ImageClassificationTask, Task
 from dataprune.data.text_task import TextTask
 from dataprune.errors import InvalidTypeError, InvalidValueError
 from dataprune.models.images import build_image_model
-from dataprune.models.joint import JointIntentSlotModel
+from dataprune.models.joint import JointIntentSlotConfig, JointIntentSlotModel
 from dataprune.models.loading import load_decoder_config, load_encoder_config, loading_quietly
 
 ONE_HEAD: dict[str, tuple[Any, Any]] = {
@@ -47,7 +49,7 @@ def build_model(task: Task, name_or_path: str | Path) -> nn.Module:
     nn.Module
         `JointIntentSlotModel`, or Hugging Face's sequence or token classifier or causal language model, in float32 and
         eval mode. New heads are drawn from torch's global generator (`torch.manual_seed`); a saved classifier with as
-        many classes keeps its head.
+        many classes keeps its head, a saved `JointIntentSlotModel` of the same labels both.
 
     Raises
     ------
@@ -71,7 +73,12 @@ def build_model(task: Task, name_or_path: str | Path) -> nn.Module:
     if not isinstance(task, TextTask):
         raise InvalidTypeError(f"build_model knows no model for the task {task.name!r}. Build one and pass it to fit.")
     is_causal = isinstance(task, CausalLMTask)
-    config = load_decoder_config(name_or_path) if is_causal else load_encoder_config(name_or_path)
+    trained = _joint_config(name_or_path) if task.name == "joint-nlu" else None
+    config: PreTrainedConfig
+    if trained is not None and trained.encoder is not None:
+        config = trained.encoder
+    else:
+        config = load_decoder_config(name_or_path) if is_causal else load_encoder_config(name_or_path)
     n_positions = getattr(config, "max_position_embeddings", None)
     if n_positions is not None and task.max_length_tokens > n_positions > 0:
         raise InvalidValueError(
@@ -85,9 +92,10 @@ def build_model(task: Task, name_or_path: str | Path) -> nn.Module:
             )
         return decoder
     if task.name == "joint-nlu":
-        return JointIntentSlotModel.from_encoder(
-            name_or_path, intent_labels=task.labels_["intent"], slot_labels=task.labels_["slot"]
-        )
+        intents, tags = task.labels_["intent"], task.labels_["slot"]
+        if trained is None:
+            return JointIntentSlotModel.from_encoder(name_or_path, intent_labels=intents, slot_labels=tags)
+        return _trained_joint_model(name_or_path, trained, intent_labels=intents, slot_labels=tags)
     if task.name in ONE_HEAD:
         names = task.labels_[""] or [task.column(task.heads[""])]
         config.id2label = dict(enumerate(names))
@@ -99,3 +107,23 @@ def build_model(task: Task, name_or_path: str | Path) -> nn.Module:
             )
         return model
     raise InvalidTypeError(f"build_model knows no model for the task {task.name!r}. Build one and pass it to fit.")
+
+
+def _joint_config(name_or_path: str | Path) -> JointIntentSlotConfig | None:
+    with loading_quietly(name_or_path):
+        config = AutoConfig.from_pretrained(name_or_path)
+    return config if isinstance(config, JointIntentSlotConfig) else None
+
+
+def _trained_joint_model(
+    name_or_path: str | Path, config: JointIntentSlotConfig, *, intent_labels: list[str], slot_labels: list[str]
+) -> JointIntentSlotModel:
+    with loading_quietly(name_or_path):
+        model: JointIntentSlotModel = JointIntentSlotModel.from_pretrained(name_or_path, dtype=torch.float32)
+    if (config.intent_labels, config.slot_labels) != (intent_labels, slot_labels):
+        config = JointIntentSlotConfig(
+            config.encoder, intent_labels=intent_labels, slot_labels=slot_labels, dropout=config.dropout
+        )
+        model = JointIntentSlotModel(config, model.encoder)
+    model.eval()
+    return model

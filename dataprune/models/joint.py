@@ -64,6 +64,9 @@ class JointIntentSlotConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
 
+AutoConfig.register(JointIntentSlotConfig.model_type, JointIntentSlotConfig, exist_ok=True)
+
+
 @dataclass
 class JointOutput(ModelOutput):
     """What `JointIntentSlotModel` returns.

@@ -328,3 +328,25 @@ def test_a_task_of_another_kind_has_no_model(tiny_encoder_dir, text_dataset):
 def test_a_joint_model_needs_an_encoders_configuration():
     with pytest.raises(InvalidValueError, match="must be an encoder's configuration, got None"):
         JointIntentSlotModel(JointIntentSlotConfig(intent_labels=["a"], slot_labels=["O"]))
+
+
+def test_a_trained_joint_model_is_loaded_with_its_heads(joint_task, tiny_encoder_dir, tmp_path):
+    model = build_model(joint_task, tiny_encoder_dir)
+    model.save_pretrained(tmp_path)
+    again = build_model(joint_task, tmp_path)
+    assert all(torch.equal(old, new) for old, new in zip(model.parameters(), again.parameters(), strict=True))
+    assert not again.training
+
+
+def test_a_trained_joint_model_of_other_labels_gives_its_encoder_alone(joint_task, tiny_encoder_dir, tmp_path):
+    model = build_model(joint_task, tiny_encoder_dir)
+    with torch.no_grad():
+        for parameter in model.encoder.parameters():
+            parameter.add_(1.0)
+    model.save_pretrained(tmp_path)
+    joint_task.labels_["intent"] = [*joint_task.labels_["intent"], "another"]
+    again = build_model(joint_task, tmp_path)
+    assert again.intent_head.out_features == model.intent_head.out_features + 1
+    assert again.config.intent_labels[-1] == "another"
+    pairs = zip(model.encoder.parameters(), again.encoder.parameters(), strict=True)
+    assert all(torch.equal(old, new) for old, new in pairs)

@@ -143,15 +143,19 @@ def missing_cells(suites: list[str]) -> Iterator[tuple[str, str, int]]:
                     yield suite, method, seed
 
 
-def write_pages() -> None:
-    """Write the tables and the picture of what is finished now."""
-    lines = read_lines(RESULTS)
-    README.write_text(with_tables(README.read_text("utf-8"), lines, METHODS), "utf-8")
+def summary_lines() -> tuple[list[dict[str, Any]], list[str]]:
+    """Return what the front page shows: the lines of the first suite's main methods, and these."""
     suite = next(iter(METHODS))
     names = [method for method in METHODS[suite] if method not in OTHER_CHOICES]
-    short = [line for line in lines if line["suite"] == suite and line["method"] in names]
-    FRONT_PAGE.write_text(with_summary(FRONT_PAGE.read_text("utf-8"), short, names), "utf-8")
-    draw_summary(short, PICTURE)
+    return [line for line in read_lines(RESULTS) if line["suite"] == suite and line["method"] in names], names
+
+
+def pages() -> dict[Path, str]:
+    """Return the pages that show results, with what is finished now."""
+    return {
+        README: with_tables(README.read_text("utf-8"), read_lines(RESULTS), METHODS),
+        FRONT_PAGE: with_summary(FRONT_PAGE.read_text("utf-8"), *summary_lines()),
+    }
 
 
 def main() -> None:
@@ -173,7 +177,9 @@ def main() -> None:
         in_bf16 = any(({**COMMON, **METHODS[suite][method]})["mixed_precision"] == "bf16" for suite, method, _ in cells)
         if not run_cells(__file__, cells, RESULTS, n_processes=args.n_processes, in_bf16=in_bf16):
             sys.exit(1)
-    write_pages()
+    for page, text in pages().items():
+        page.write_text(text, "utf-8")
+    draw_summary(summary_lines()[0], PICTURE)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,12 @@ from pathlib import Path
 
 import torch
 from cells import cpu_name, read_lines
-from torch.nn.functional import cross_entropy
-from torch.utils.data import ConcatDataset, DataLoader
 
 from dataprune import ConstantScheduler, CyclicScheduler, DynamicPruner, RandomK, recipes
+from dataprune.runs.searching import search_architecture
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from architecture_search import N_EPOCHS, Supernet, digits, search
+from architecture_search import N_EPOCHS, accuracy, batch, digits, network
 
 RESULTS = Path(__file__).parent / "results" / "architecture_search.jsonl"
 SEEDS = range(5)
@@ -61,24 +60,18 @@ def run_cell(method: str, seed: int) -> dict[str, object]:
     make, n_epochs = METHODS[method]
     pruners = make(seed)
     torch.manual_seed(seed)
-    first, second, test = digits()
+    train, test = digits()
     start = time.process_time()
-    chosen = search((first, second), pruners, n_epochs=n_epochs)
+    chosen = search_architecture(network(), train, pruners, n_epochs=n_epochs, collate_fn=batch, seed=seed)
     seconds = time.process_time() - start
     torch.manual_seed(seed)
-    net = Supernet(chosen)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
-    for _ in range(N_FINAL_EPOCHS):
-        for x, y in DataLoader(ConcatDataset([first, second]), batch_size=32, shuffle=True):
-            optimizer.zero_grad()
-            cross_entropy(net(x), y).backward()
-            optimizer.step()
-    with torch.no_grad():
-        accuracy = (net(test.tensors[0]).argmax(1) == test.tensors[1]).float().mean().item()
+    net = network(chosen)
+    everything = DynamicPruner(None, RandomK(), ConstantScheduler(keep_fraction=1.0), random_state=seed)
+    everything.fit(train, model=net, n_epochs=N_FINAL_EPOCHS, learning_rate=3e-3, collate_fn=batch)
     return {
         "method": method,
         "seed": seed,
-        "accuracy": accuracy,
+        "accuracy": accuracy(net, test),
         "chosen": chosen,
         "examples_trained": sum(record.n_trained for pruner in pruners for record in pruner.history_),
         "n_updates": sum(record.n_updates for pruner in pruners for record in pruner.history_),

@@ -43,7 +43,8 @@ def train(  # numpydoc ignore=PR01
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Folder or hub name of an encoder; of a decoder for causal-lm; small-cnn or module:name for images.",
+            help="Folder or hub name of an encoder; of a decoder for causal-lm; for images small-cnn, small-supernet "
+            "or module:name.",
         ),
     ] = None,
     output_dir: Annotated[str | None, typer.Option(metavar="DIR", help="New folder for the results.")] = None,

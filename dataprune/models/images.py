@@ -21,6 +21,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from dataprune.data.files import read_json, write_json
 from dataprune.data.images import ImageClassificationTask
 from dataprune.errors import InvalidTypeError, InvalidValueError
+from dataprune.models.supernet import SMALL_SUPERNET, SmallSupernet
 
 SMALL_CNN = "small-cnn"
 """What ``--model`` calls `SmallCNN`."""
@@ -107,6 +108,10 @@ class SmallCNN(PreTrainedModel):
         return ImageClassifierOutput(logits=self.head(states.mean((2, 3))))
 
 
+OWN: dict[str, Any] = {SMALL_CNN: SmallCNN, SMALL_SUPERNET: SmallSupernet}
+"""Networks of our own by the names that ``--model`` knows."""
+
+
 def build_image_model(task: ImageClassificationTask, name_or_path: str | Path) -> nn.Module:
     """Make a model for a task on images, or load a saved one.
 
@@ -115,8 +120,8 @@ def build_image_model(task: ImageClassificationTask, name_or_path: str | Path) -
     task : ImageClassificationTask
         A fitted task.
     name_or_path : str or Path
-        ``small-cnn``; ``module:name`` of a function or class that makes a torch model (or of a model itself); or a
-        folder that `save_model_of` wrote.
+        ``small-cnn`` or ``small-supernet``; ``module:name`` of a function or class that makes a torch model (or of a
+        model itself); or a folder that `save_model_of` wrote.
 
     Returns
     -------
@@ -145,11 +150,15 @@ def build_image_model(task: ImageClassificationTask, name_or_path: str | Path) -
     """
     task.check_fitted("build_model")
     text, names = str(name_or_path), task.labels_[""]
-    if text == SMALL_CNN:
+    if text in OWN:
         labels = dict(enumerate(names))
-        return SmallCNN(
-            SmallCNNConfig(n_channels=task.shape_[0], id2label=labels, label2id={name: i for i, name in labels.items()})
+        kind = OWN[text]
+        made: nn.Module = kind(
+            kind.config_class(
+                n_channels=task.shape_[0], id2label=labels, label2id={name: i for i, name in labels.items()}
+            )
         )
+        return made
     folder = Path(text)
     if (folder / MADE_BY).is_file():
         model = make_model(task, read_json(folder / MADE_BY)["made_by"])
@@ -158,18 +167,20 @@ def build_image_model(task: ImageClassificationTask, name_or_path: str | Path) -
         return model
     if (folder / "config.json").is_file():
         config = read_json(folder / "config.json")
-        if config.get("model_type") != SmallCNNConfig.model_type:
+        kinds = {kind.config_class.model_type: kind for kind in OWN.values()}
+        if config.get("model_type") not in kinds:
             raise InvalidTypeError(
-                f"The model {text!r} must be small-cnn, module:name or a folder that dataprune wrote, got one of type "
-                f"{config.get('model_type')!r}. Write a function that makes it, and pass module:name."
+                f"The model {text!r} must be {', '.join(OWN)}, module:name or a folder that dataprune wrote, got one "
+                f"of type {config.get('model_type')!r}. Write a function that makes it, and pass module:name."
             )
-        model = SmallCNN.from_pretrained(folder)
-        if model.config.num_labels != len(names) or model.config.n_channels != task.shape_[0]:
+        saved: Any = kinds[config["model_type"]].from_pretrained(folder)
+        if saved.config.num_labels != len(names) or saved.config.n_channels != task.shape_[0]:
             raise InvalidValueError(
-                f"The model {text!r} is for {model.config.num_labels} classes and {model.config.n_channels} channels, "
+                f"The model {text!r} is for {saved.config.num_labels} classes and {saved.config.n_channels} channels, "
                 f"the data have {len(names)} and {task.shape_[0]}."
             )
-        return model
+        loaded: nn.Module = saved
+        return loaded
     return make_model(task, text)
 
 

@@ -90,6 +90,9 @@ ERROR_NORMS = {"joint-nlu": "joint-el2n", "multi-label": "multilabel-el2n", "reg
 ERROR_NORM_ARGS: dict[str, dict[str, Any]] = {"causal-lm": {"reduction": "mean"}}
 """Task -> parameters of its error norm: the norm over all tokens would keep the long texts, whatever they say."""
 
+SEARCH = "bilevel_architecture_search"
+"""The recipe whose two pruners are for a search; the run then trains what was found on all examples."""
+
 PRUNING = (
     *("scorer", "scorer_args", "selector", "selector_args", "scheduler", "refresh", "keep_fraction", "budget"),
     *("initial_keep_fraction", "n_levels", "n_warmup_epochs", "n_cycle_epochs", "n_full_final_epochs"),
@@ -237,10 +240,26 @@ def make_recipe(name: str, settings: Mapping[str, Any], arguments: Mapping[str, 
     return RECIPES[name].make(**given)
 
 
-def _make_recipe(config: RunConfig, task: Task) -> DynamicPruner:
-    name = check_choice("train", "recipe", config.recipe, RECIPES)
-    if name == "bilevel_architecture_search":
-        raise InvalidValueError(f"The recipe {name!r} makes two pruners, for a search of your own: use it from Python.")
+def make_search(config: RunConfig) -> tuple[DynamicPruner, DynamicPruner]:
+    """Make the two pruners of a search for an architecture.
+
+    Parameters
+    ----------
+    config : RunConfig
+        A run with the recipe `SEARCH`.
+
+    Returns
+    -------
+    tuple of DynamicPruner
+        For the weights and for the architecture.
+    """
+    pruners: tuple[DynamicPruner, DynamicPruner] = make_recipe(
+        SEARCH, {**_typed_settings(config, SEARCH), "random_state": config.seed}, config.recipe_args
+    )
+    return pruners
+
+
+def _typed_settings(config: RunConfig, name: str) -> dict[str, Any]:
     takes = inspect.signature(RECIPES[name].make).parameters
     settings: dict[str, Any] = {}
     for field in fields(RunConfig):
@@ -250,6 +269,20 @@ def _make_recipe(config: RunConfig, task: Task) -> DynamicPruner:
             if field.name not in takes:
                 raise InvalidValueError(f"train.{field.name} must be left out with the recipe {name!r}, got {value!r}.")
             settings[field.name] = value
+    return settings
+
+
+def _make_recipe(config: RunConfig, task: Task) -> DynamicPruner:
+    name = check_choice("train", "recipe", config.recipe, RECIPES)
+    settings = _typed_settings(config, name)
+    if name == SEARCH:
+        make_search(config)  # so that a wrong argument is found before the start
+        if config.scores is not None:
+            raise InvalidValueError(f"train.scores must be left out with the recipe {name!r}, got {config.scores!r}.")
+        return DynamicPruner(
+            None, RandomK(), ConstantScheduler(keep_fraction=1.0, n_warmup_epochs=0), random_state=config.seed
+        )
+    takes = inspect.signature(RECIPES[name].make).parameters
     settings |= {"random_state": config.seed, "n_epochs": config.n_epochs}
     settings |= {"task": "joint" if len(task.heads) > 1 else "sentence"}
     if "irreducible_loss" in takes:

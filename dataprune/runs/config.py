@@ -15,7 +15,8 @@ class RunConfig:
     data : str
         Folder, file or hub name, as `load_data` takes it.
     model : str
-        Folder or hub name of an encoder, or of a decoder for ``causal-lm``; of images ``small-cnn`` or ``module:name``.
+        Folder or hub name of an encoder, or of a decoder for ``causal-lm``; of images ``small-cnn``,
+        ``small-supernet`` or ``module:name``.
     output_dir : str
         Folder for the results.
     task : str or None, default=None

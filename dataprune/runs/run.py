@@ -26,9 +26,10 @@ from dataprune.data.tasks import TASKS, ClassificationTask, Task, TextTask, chec
 from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_positive
 from dataprune.models import build_model, load_tokenizer
 from dataprune.models.images import save_model_of
-from dataprune.runs.compose import make_pruner, prepare
+from dataprune.runs.compose import SEARCH, make_pruner, prepare
 from dataprune.runs.config import RunConfig
 from dataprune.runs.run_file import read_run_file, write_run_file
+from dataprune.runs.searching import found_network
 from dataprune.scheduling.budget import Budget
 from dataprune.scheduling.cyclic import CyclicScheduler
 from dataprune.scheduling.plan import Plan
@@ -223,6 +224,9 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
     notes = [*data.notes, *task.unseen_report(), *task.cut_report()]
     torch.manual_seed(config.seed)  # weights of new heads, dropout
     model = build_model(task, config.model)
+    if config.recipe == SEARCH:
+        model, found = found_network(config, model, splits["train"], task=task, output_dir=output_dir)
+        notes.append(found)
     collator = task.collator(tokenizer)
     checkpoint_dir = output_dir / CHECKPOINTS
     known, prepared_seconds = prepare(pruner, data.splits["train"], splits["train"], task=task, model=config.model)

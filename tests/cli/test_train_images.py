@@ -159,3 +159,28 @@ def test_a_model_starts_from_the_seed(tmp_path):
         torch.manual_seed(3)
         outputs.append(build_model(task, "small-cnn")(torch.ones(1, 3, 9, 9)).logits)
     torch.testing.assert_close(*outputs)
+
+
+def test_the_architecture_search_recipe_finds_a_network_and_trains_it(tmp_path):
+    data, out = write_arrays(tmp_path / "data"), tmp_path / "run"
+    words = ["--model", "small-supernet", "--recipe", "bilevel_architecture_search"]
+    plain = ["train", "--data", data, "--n-epochs", 3, "--learning-rate", 0.003, "--batch-size", 16, "--json"]
+    done = run_cli(*plain, *words, "--output-dir", out)
+    assert done.exit_code == 0, done.stderr
+    found = json.loads((out / "architecture.json").read_text())
+    assert len(found["chosen"]) == 3
+    assert found["examples_trained"] == [150 + 2 * 75] * 2  # two halves, half of each after the first epoch
+    result = json.loads(done.stdout)
+    assert result["examples_trained"] == 3 * 300  # the network that was found, on everything
+    assert result["metrics"]["test"]["accuracy"] > 0.5
+    assert ", ".join(found["chosen"]) in result["notes"][-1]
+    task = load_task(json.loads((out / "model" / "task.json").read_text()))
+    assert build_model(task, out / "model").config.chosen == found["chosen"]
+
+
+def test_a_search_in_a_network_without_a_choice_is_refused(tmp_path):
+    data = write_arrays(tmp_path / "data")
+    words = ["train", "--data", data, "--model", "small-cnn", "--recipe", "bilevel_architecture_search"]
+    done = run_cli(*words, "--output-dir", tmp_path / "run")
+    assert done.exit_code == 1
+    assert "searches in 'small-supernet', got the model 'small-cnn'" in done.stderr

@@ -14,7 +14,7 @@ EXTRA = {
     "cartography": ["--n-warmup-epochs", 1, "--recipe-arg", "region=hard"],
     "ccs": ["--n-warmup-epochs", 1],
 }
-PYTHON_ONLY = {"bilevel_architecture_search", "perplexity_pruning"}
+ELSEWHERE = {"bilevel_architecture_search", "perplexity_pruning"}  # on images; by `select`
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def texts(tmp_path_factory):
     return write_texts(tmp_path_factory.mktemp("texts"), 48)
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES.keys() - PYTHON_ONLY - {"metadata_pruning"}))
+@pytest.mark.parametrize("name", sorted(RECIPES.keys() - ELSEWHERE - {"metadata_pruning"}))
 def test_a_recipe_runs_from_the_command_line(name, texts, tmp_path, tiny_encoder_dir):
     words = train_words(texts, tiny_encoder_dir, tmp_path / "run", "--recipe", name, "--json", *EXTRA.get(name, []))
     if name == "rho_loss":
@@ -58,7 +58,7 @@ def test_joint_data_get_the_joint_error_norm(tmp_path, tiny_encoder_dir):
         (["--recipe", "metadata_pruning"], "needs 'column'"),
         (["--recipe", "perplexity_pruning"], "needs a language model"),
         (["--recipe", "sexism_data_diet", "--recipe-arg", "score=vog"], "needs models that are trained already"),
-        (["--recipe", "bilevel_architecture_search"], "makes two pruners"),
+        (["--recipe", "bilevel_architecture_search", "--selector", "random-k"], "--selector must be left out"),
         (["--recipe-arg", "band=low"], "--recipe-arg must be left out without a recipe"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -12,7 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from dataprune.data.counting import count_to_keep
-from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError, check_count, check_fraction
+from dataprune.errors import (
+    InvalidTypeError,
+    InvalidValueError,
+    NotFittedError,
+    check_count,
+    check_fraction,
+    check_numbers,
+)
 
 Seed = int | Sequence[int] | None
 
@@ -178,7 +185,7 @@ class Selector(BaseEstimator, ABC):
         if n_keep > n_examples:
             raise InvalidValueError(f"{owner}.n_keep must be at most {n_examples}, the number of scores, got {n_keep}.")
         self.n_examples_ = n_examples
-        rng = np.random.default_rng(self.random_state)
+        rng = _generator(owner, self.random_state)
         indices, weights = self._choose_unseen_first(candidates, n_keep, rng)
         if not (indices[1:] > indices[:-1]).all():
             order = np.argsort(indices)
@@ -189,9 +196,9 @@ class Selector(BaseEstimator, ABC):
 
     def _checked_candidates(self, scores: ArrayLike, **columns: ArrayLike | None) -> Candidates:
         owner = type(self).__name__
-        values = np.asarray(scores)
+        values = check_numbers(f"{owner}.fit()", "scores", scores, None)
         if values.dtype not in {np.dtype(np.float32), np.dtype(np.float64)}:
-            values = values.astype(np.float64)
+            values = check_numbers(f"{owner}.fit()", "scores", scores)
         if values.ndim != 1:
             raise InvalidValueError(f"{owner}.fit() needs scores of shape (n_examples,), got {values.shape}.")
         arrays: dict[str, NDArray[Any]] = {}
@@ -200,16 +207,17 @@ class Selector(BaseEstimator, ABC):
                 if name in self.needs:
                     raise InvalidValueError(f"{owner}.fit() needs {name}=..., got None.")
                 continue
-            array = np.asarray(column)
-            if len(array) != len(values):
-                raise InvalidValueError(
-                    f"{owner}.fit() needs {name} for each of {len(values)} scores, got {len(array)}."
-                )
-            if name in {"features", "cost"}:
-                array = np.asarray(array, np.float32 if name == "features" else np.float64)
-                if not np.isfinite(array).all() or (name == "cost" and (array <= 0).any()):
-                    rule = "above 0 and finite" if name == "cost" else "finite"
-                    raise InvalidValueError(f"{owner}.fit() needs {name} that is {rule} for each example.")
+            array = _column(owner, name, column)
+            if array.ndim == 0 or len(array) != len(values):
+                got = "one value" if array.ndim == 0 else len(array)
+                raise InvalidValueError(f"{owner}.fit() needs {name} for each of {len(values)} scores, got {got}.")
+            if name == "cost" and array.ndim != 1:
+                raise InvalidValueError(f"{owner}.fit() needs cost of shape (n_examples,), got {array.shape}.")
+            if name in {"features", "cost"} and not (
+                np.isfinite(array).all() and (name == "features" or (array > 0).all())
+            ):
+                rule = "above 0 and finite" if name == "cost" else "finite"
+                raise InvalidValueError(f"{owner}.fit() needs {name} that is {rule} for each example.")
             arrays[name] = array
         return Candidates(values, **arrays)
 
@@ -285,6 +293,28 @@ class Selector(BaseEstimator, ABC):
     def _check_fitted(self) -> None:
         if not hasattr(self, "indices_"):
             raise NotFittedError(f"{type(self).__name__} has chosen nothing yet. Call fit(scores) first.")
+
+
+def _column(owner: str, name: str, column: ArrayLike) -> NDArray[Any]:
+    if name in {"features", "cost"}:
+        return check_numbers(f"{owner}.fit()", name, column, np.float32 if name == "features" else np.float64)
+    try:
+        return np.asarray(column)
+    except ValueError:
+        raise InvalidTypeError(
+            f"{owner}.fit() needs {name} with one value per example, got rows of different lengths."
+        ) from None
+
+
+def _generator(owner: str, random_state: Seed) -> np.random.Generator:
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        kind = InvalidValueError if isinstance(error, ValueError) else InvalidTypeError
+        raise kind(
+            f"{owner}.random_state must be a whole number of at least 0, a sequence of them or None, "
+            f"got {random_state!r}."
+        ) from None
 
 
 def take_rows(dataset: Any, indices: NDArray[np.int64]) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dataprune.errors import check_share
+from dataprune.selection._wrapper import class_numbers
 from dataprune.selection.base import Candidates, Seed, Selector
 from dataprune.selection.clustered import group_means, with_points
 
@@ -160,7 +161,8 @@ class SubmodularMixture(Selector):
         features, groups = candidates.features, candidates.groups
         assert features is not None  # noqa: S101 - `needs`
         assert groups is not None  # noqa: S101 - `needs`
-        _, tasks, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        _, tasks = class_numbers(type(self).__name__, "groups", groups)
+        sizes = np.bincount(tasks)
         means = group_means(features, tasks, sizes)
         gains = graph_cut_gains(means, redundancy_weight=self.redundancy_weight)
         budgets = budgets_up_to(n_keep, 1.0 + gains + gains**2 / 2.0, sizes)

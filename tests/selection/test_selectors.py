@@ -205,6 +205,35 @@ def test_what_a_selector_needs_is_checked(columns, words):
         HardestOfClassOne().fit([0.5, 0.7], **columns)
 
 
+@pytest.mark.parametrize(
+    ("scores", "columns", "words"),
+    [
+        (["a", "b"], {}, r"HardestOfClassOne.fit\(\).scores must be an array of numbers, got \['a', 'b'\]"),
+        ([[0.5], [0.5, 0.7]], {}, r"fit\(\).scores must be an array of numbers"),
+        (
+            [0.5, 0.7],
+            {"cost": ["a", "a"]},
+            r"HardestOfClassOne.fit\(\).cost must be an array of numbers, got \['a', 'a'\]",
+        ),
+        ([0.5, 0.7], {"cost": [[1.0], [2.0]]}, r"needs cost of shape \(n_examples,\), got \(2, 1\)"),
+        ([0.5, 0.7], {"cost": 3.0}, "needs cost for each of 2 scores, got one value"),
+        ([0.5, 0.7], {"features": [["x"], ["y"]]}, r"fit\(\).features must be an array of numbers"),
+        ([0.5, 0.7], {"features": [[1.0], [1.0, 2.0]]}, r"fit\(\).features must be an array of numbers"),
+        ([0.5, 0.7], {"labels": 1}, "needs labels for each of 2 scores, got one value"),
+        ([0.5, 0.7], {"groups": [[1], [1, 2]]}, "needs groups with one value per example, got rows of different"),
+    ],
+)
+def test_what_is_no_column_of_numbers_is_one_sentence(scores, columns, words):
+    with pytest.raises(DataPruneError, match=words):
+        HardestOfClassOne().fit(scores, **{"labels": [1, 0], "cost": [1.0, 1.0], **columns}, n_keep=1)
+
+
+@pytest.mark.parametrize("seed", [-1, "a", 1.5, [0, -1]])
+def test_what_is_no_seed_is_one_sentence(seed):
+    with pytest.raises(DataPruneError, match=r"RandomK\.random_state must be a whole number of at least 0"):
+        RandomK(random_state=seed).fit([1.0, 2.0], n_keep=1)
+
+
 def test_a_selector_without_a_rule_says_so():
     class Nothing(Selector):
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dataprune.data.files import read_tensors, write_tensors
-from dataprune.errors import InvalidValueError, StateError, check_choice, check_count
+from dataprune.errors import InvalidTypeError, InvalidValueError, StateError, check_choice, check_count, check_fraction
 
 SMOOTHINGS = ("last", "mean", "ema", "ema_plus_std")
 """How one example's visits combine over time."""
@@ -439,9 +440,11 @@ class ScoreStore(ExampleStore):
     ) -> None:
         super().__init__(n_examples)
         self.smoothing = check_choice("ScoreStore", "smoothing", smoothing, SMOOTHINGS)
-        if not 0.0 < ema_weight <= 1.0:
-            raise InvalidValueError(f"ScoreStore.ema_weight must be in (0, 1], got {ema_weight!r}.")
-        self.ema_weight = float(ema_weight)
+        self.ema_weight = check_fraction("ScoreStore", "ema_weight", ema_weight)
+        if isinstance(std_bonus, bool) or not isinstance(std_bonus, Real):
+            raise InvalidTypeError(f"ScoreStore.std_bonus must be a finite number, got {std_bonus!r}.")
+        if not np.isfinite(std_bonus):  # scores of NaN would count as never seen
+            raise InvalidValueError(f"ScoreStore.std_bonus must be a finite number, got {std_bonus!r}.")
         self.std_bonus = float(std_bonus)
         n = self.n_examples
         self._mean = np.zeros(n, np.float64)

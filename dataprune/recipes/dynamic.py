@@ -358,6 +358,9 @@ def bilevel_architecture_search(
     >>> weights.scorer, architecture.scorer
     (EL2N(), EL2N())
     """
-    scheduler = CyclicScheduler(keep_fraction=keep_fraction, n_warmup_epochs=n_warmup_epochs)
-    first, second = (DynamicPruner(EL2N(), TopK(), scheduler, random_state=random_state + i) for i in range(2))
-    return first, second
+
+    def pruner(seed: int) -> DynamicPruner:  # each with parts of its own: what is set on one stays there
+        scheduler = CyclicScheduler(keep_fraction=keep_fraction, n_warmup_epochs=n_warmup_epochs)
+        return DynamicPruner(EL2N(), TopK(), scheduler, random_state=seed)
+
+    return pruner(random_state), pruner(random_state + 1)

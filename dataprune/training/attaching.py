@@ -103,6 +103,11 @@ def check_parts(
             f"DynamicPruner.refresh must be 'full' for {type(scorer).__name__}, got {refresh!r}. "
             "Its score cannot be read off a training pass."
         )
+    if refresh == "full" and scheduler.adaptive and scores is None:
+        raise InvalidValueError(
+            f"DynamicPruner.refresh must not be 'full' for {type(scheduler).__name__}: how many it keeps follows from "
+            "scores that are there before the pass. Use 'observed' or a share in (0, 1), or pass scores=..."
+        )
     if refresh != "observed" and model is None:
         raise InvalidValueError(f"DynamicPruner.attach() needs model=... with refresh={refresh!r}, got None.")
 

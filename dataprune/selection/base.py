@@ -80,8 +80,8 @@ Selection = tuple[NDArray[np.int64], NDArray[np.float32]]
 class Selector(BaseEstimator, ABC):
     """Which examples to keep, and with what loss weight.
 
-    A new one implements `_choose` (or `_choose_weighted`, if it weighs the loss); counts, unseen examples, sorting and
-    `transform` stand here.
+    A new one implements `_choose` (or `_choose_weighted`, if it weighs the loss), and `_check_parameters` if it has
+    parameters of its own; counts, unseen examples, sorting and `transform` stand here.
 
     Parameters
     ----------
@@ -129,6 +129,22 @@ class Selector(BaseEstimator, ABC):
     def reweighs(self) -> bool:
         """Whether the loss weights undo the choice: the mean of many draws' weighted gradients is the full gradient."""
         return False
+
+    def check(self) -> None:
+        """Raise unless every parameter is in range; `fit` does so, and a `DynamicPruner` before its run.
+
+        Raises
+        ------
+        InvalidTypeError
+            If a parameter is of the wrong kind.
+        InvalidValueError
+            If a parameter is out of range.
+        """
+        check_fraction(type(self).__name__, "keep_fraction", self.keep_fraction)
+        self._check_parameters()
+
+    def _check_parameters(self) -> None:
+        """Raise unless the parameters beside `keep_fraction` and `random_state` are in range."""
 
     def _choose(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Choose exactly `n_keep` positions, 0 < n_keep < len(candidates), in any order; no score is NaN."""
@@ -178,10 +194,12 @@ class Selector(BaseEstimator, ABC):
             If the scores are no vector, a budget is out of range, or something is missing or of another length.
         """
         owner = type(self).__name__
+        self.check()
         candidates = self._checked_candidates(scores, labels=labels, groups=groups, features=features, cost=cost)
-        fraction = check_fraction(owner, "keep_fraction", self.keep_fraction)
         n_examples = len(candidates)
-        n_keep = count_to_keep(n_examples, fraction) if n_keep is None else check_count(owner, "n_keep", n_keep)
+        if n_keep is None:
+            n_keep = count_to_keep(n_examples, float(self.keep_fraction))
+        check_count(owner, "n_keep", n_keep)
         if n_keep > n_examples:
             raise InvalidValueError(f"{owner}.n_keep must be at most {n_examples}, the number of scores, got {n_keep}.")
         self.n_examples_ = n_examples

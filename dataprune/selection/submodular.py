@@ -80,8 +80,10 @@ class FacilityLocation(Selector):
         super().__init__(keep_fraction=keep_fraction, random_state=random_state)
         self.epsilon = epsilon
 
-    def _checked_candidates(self, scores: ArrayLike, **columns: ArrayLike | None) -> Candidates:
+    def _check_parameters(self) -> None:
         check_share("FacilityLocation", "epsilon", self.epsilon)
+
+    def _checked_candidates(self, scores: ArrayLike, **columns: ArrayLike | None) -> Candidates:
         return with_points("FacilityLocation", super()._checked_candidates(scores, **columns))
 
     def _choose(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -152,9 +154,11 @@ class SubmodularMixture(Selector):
         self.redundancy_weight = redundancy_weight
         self.epsilon = epsilon
 
-    def _checked_candidates(self, scores: ArrayLike, **columns: ArrayLike | None) -> Candidates:
+    def _check_parameters(self) -> None:
         check_share("SubmodularMixture", "redundancy_weight", self.redundancy_weight)
         check_share("SubmodularMixture", "epsilon", self.epsilon)
+
+    def _checked_candidates(self, scores: ArrayLike, **columns: ArrayLike | None) -> Candidates:
         return with_points("SubmodularMixture", super()._checked_candidates(scores, **columns))
 
     def _choose(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> NDArray[np.int64]:

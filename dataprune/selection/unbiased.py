@@ -170,14 +170,19 @@ class ImportanceSample(Selector):
         """Whether the weights undo the draw: not with another power than 1, and not when they are clipped."""
         return self.weight_power == 1 and self.max_weight is None
 
+    def _check_parameters(self) -> None:
+        owner = type(self).__name__
+        check_share(owner, "weight_power", self.weight_power)
+        if self.max_weight is not None:
+            check_positive(owner, "max_weight", self.max_weight)
+        check_share(owner, "uniform_fraction", self.uniform_fraction)
+
     def _choose_unseen_first(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> Selection:
         return self._choose_some(candidates, n_keep, rng)  # NaN has p = 1
 
     def _choose_weighted(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> Selection:
-        owner, scores = type(self).__name__, candidates.scores
-        power = check_share(owner, "weight_power", self.weight_power)
-        largest = np.inf if self.max_weight is None else check_positive(owner, "max_weight", self.max_weight)
-        uniform = check_share(owner, "uniform_fraction", self.uniform_fraction)
+        scores, power, uniform = candidates.scores, float(self.weight_power), float(self.uniform_fraction)
+        largest = np.inf if self.max_weight is None else float(self.max_weight)
         n_certain = int(np.count_nonzero(np.isnan(scores)) + np.count_nonzero(scores == np.inf))
         if n_keep <= n_certain:
             return _draw_of_certain(scores, n_keep, rng)

@@ -84,6 +84,7 @@ def check_parts(
                 f"{type(selector).__name__}.{name} must be left out inside a DynamicPruner, got {value!r}. "
                 + ("Set it on the scheduler." if name == "keep_fraction" else "Set it on the pruner.")
             )
+    selector.check()
     _check_policy(batch_policy, scorer)
     if scorer is None:
         _check_without_scorer(selector, scheduler, scores)

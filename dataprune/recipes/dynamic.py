@@ -234,7 +234,8 @@ def ir_dro(*, temperature: float = 1.0, n_warmup_epochs: int = 0, random_state: 
     Parameters
     ----------
     temperature : float, default=1.0
-        The paper's lambda; our own constant.
+        The paper's lambda; 1 is the default of its code. There the loss is the mean over an example's tokens, here the
+        sum: for language models multiply by the usual number of tokens.
     n_warmup_epochs : int, default=0
         First epochs without weights.
     random_state : int, default=0

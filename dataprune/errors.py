@@ -207,6 +207,42 @@ def check_positive(owner: str, name: str, value: object) -> float:
     return float(value)
 
 
+def check_finite(owner: str, name: str, value: object) -> float:
+    """Return `value` as a finite float or raise.
+
+    Parameters
+    ----------
+    owner : str
+        Class or function that the message names.
+    name : str
+        Parameter that the message names.
+    value : object
+        What the user passed.
+
+    Returns
+    -------
+    float
+        The value.
+
+    Raises
+    ------
+    InvalidTypeError
+        If `value` is no number.
+    InvalidValueError
+        If `value` is infinite or NaN.
+
+    Examples
+    --------
+    >>> check_finite("ScoreStore", "std_bonus", -1)
+    -1.0
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidTypeError(f"{owner}.{name} must be a finite number, got {value!r}.")
+    if not math.isfinite(value):
+        raise InvalidValueError(f"{owner}.{name} must be a finite number, got {value!r}.")
+    return float(value)
+
+
 def check_choice(owner: str, name: str, value: object, choices: Collection[str]) -> str:
     """Return `value` if it is one of `choices` or raise, printing them.
 

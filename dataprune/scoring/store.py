@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dataprune.data.files import read_tensors, write_tensors
-from dataprune.errors import InvalidTypeError, InvalidValueError, StateError, check_choice, check_count, check_fraction
+from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_finite, check_fraction
 
 SMOOTHINGS = ("last", "mean", "ema", "ema_plus_std")
 """How one example's visits combine over time."""
@@ -441,11 +440,7 @@ class ScoreStore(ExampleStore):
         super().__init__(n_examples)
         self.smoothing = check_choice("ScoreStore", "smoothing", smoothing, SMOOTHINGS)
         self.ema_weight = check_fraction("ScoreStore", "ema_weight", ema_weight)
-        if isinstance(std_bonus, bool) or not isinstance(std_bonus, Real):
-            raise InvalidTypeError(f"ScoreStore.std_bonus must be a finite number, got {std_bonus!r}.")
-        if not np.isfinite(std_bonus):  # scores of NaN would count as never seen
-            raise InvalidValueError(f"ScoreStore.std_bonus must be a finite number, got {std_bonus!r}.")
-        self.std_bonus = float(std_bonus)
+        self.std_bonus = check_finite("ScoreStore", "std_bonus", std_bonus)  # scores of NaN would count as never seen
         n = self.n_examples
         self._mean = np.zeros(n, np.float64)
         self._var = np.zeros(n, np.float64)  # moving variance, before bias correction

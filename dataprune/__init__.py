@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from dataprune.scoring.uncertainty import Entropy, Loss, Margin
     from dataprune.selection.balanced import ClassBalanced, ClassFloor
     from dataprune.selection.base import Candidates, Selector
-    from dataprune.selection.batch import BatchPolicy, BatchTopK, RobustWeights, SelectiveBackprop
+    from dataprune.selection.batch import BatchPolicy, BatchTopK, BatchWindow, RobustWeights, SelectiveBackprop
     from dataprune.selection.budgeted import BudgetedTopK
     from dataprune.selection.clustered import ClusteredK, KCenter
     from dataprune.selection.constrained import KeepAlways, KeepTogether
@@ -235,6 +235,7 @@ _HOMES = {
     "selection.batch": (
         "BatchPolicy",
         "BatchTopK",
+        "BatchWindow",
         "RobustWeights",
         "SelectiveBackprop",
     ),
@@ -288,6 +289,7 @@ __all__ = [
     "BatchPolicy",
     "BatchScorer",
     "BatchTopK",
+    "BatchWindow",
     "BothEnds",
     "Budget",
     "BudgetedTopK",

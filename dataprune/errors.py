@@ -7,8 +7,13 @@ All errors derive from `DataPruneError` and from the built-in error a caller wou
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Collection
 from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 
 class DataPruneError(Exception):
@@ -202,6 +207,42 @@ def check_positive(owner: str, name: str, value: object) -> float:
     return float(value)
 
 
+def check_finite(owner: str, name: str, value: object) -> float:
+    """Return `value` as a finite float or raise.
+
+    Parameters
+    ----------
+    owner : str
+        Class or function that the message names.
+    name : str
+        Parameter that the message names.
+    value : object
+        What the user passed.
+
+    Returns
+    -------
+    float
+        The value.
+
+    Raises
+    ------
+    InvalidTypeError
+        If `value` is no number.
+    InvalidValueError
+        If `value` is infinite or NaN.
+
+    Examples
+    --------
+    >>> check_finite("ScoreStore", "std_bonus", -1)
+    -1.0
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidTypeError(f"{owner}.{name} must be a finite number, got {value!r}.")
+    if not math.isfinite(value):
+        raise InvalidValueError(f"{owner}.{name} must be a finite number, got {value!r}.")
+    return float(value)
+
+
 def check_choice(owner: str, name: str, value: object, choices: Collection[str]) -> str:
     """Return `value` if it is one of `choices` or raise, printing them.
 
@@ -234,3 +275,38 @@ def check_choice(owner: str, name: str, value: object, choices: Collection[str])
     if not isinstance(value, str) or value not in choices:
         raise InvalidValueError(f"{owner}.{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
     return value
+
+
+def check_numbers(owner: str, name: str, values: ArrayLike, dtype: DTypeLike | None = np.float64) -> NDArray[Any]:
+    """Return `values` as an array of numbers or raise.
+
+    Parameters
+    ----------
+    owner : str
+        Class or function that the message names.
+    name : str
+        Parameter that the message names.
+    values : array-like
+        What the user passed.
+    dtype : dtype or None, default=float64
+        Of the result; None leaves it as it is.
+
+    Returns
+    -------
+    ndarray
+        The values; the given array itself if it is one of that dtype.
+
+    Raises
+    ------
+    InvalidTypeError
+        If a value is no number, or rows differ in length.
+
+    Examples
+    --------
+    >>> check_numbers("agreement()", "scores", [1, 2])
+    array([1., 2.])
+    """
+    try:
+        return np.asarray(values, dtype=dtype)
+    except (TypeError, ValueError):
+        raise InvalidTypeError(f"{owner}.{name} must be an array of numbers, got {reprlib.repr(values)}.") from None

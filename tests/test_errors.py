@@ -13,6 +13,7 @@ from dataprune.errors import (
     check_choice,
     check_count,
     check_fraction,
+    check_numbers,
     check_positive,
 )
 
@@ -76,3 +77,15 @@ def test_choices_are_printed_from_what_checks_them():
     for value in ("z", None, 1, ["x"]):
         with pytest.raises(InvalidValueError, match=r"^A.b must be one of 'x', 'y', got "):
             check_choice("A", "b", value, ["x", "y"])
+
+
+@pytest.mark.parametrize("values", [["a"], [[1], [1, 2]], [None, object()], {"a": 1}])
+def test_what_is_no_array_of_numbers_is_refused(values):
+    with pytest.raises(InvalidTypeError, match=r"^A.b must be an array of numbers, got "):
+        check_numbers("A", "b", values)
+
+
+def test_numbers_become_an_array_and_an_array_of_that_kind_stays_itself():
+    given = np.arange(3.0)
+    assert check_numbers("A", "b", given) is given
+    assert check_numbers("A", "b", [1, 2], np.float32).dtype == np.float32

@@ -134,6 +134,8 @@ def test_a_search_has_a_pruner_for_each_of_its_two_sets():
     first, second = recipes.bilevel_architecture_search(keep_fraction=0.3, random_state=5)
     assert (first.random_state, second.random_state) == (5, 6)
     assert first.scheduler.keep_fraction == second.scheduler.keep_fraction == 0.3
+    first.set_params(scheduler__keep_fraction=0.2)
+    assert second.scheduler.keep_fraction == 0.3
 
 
 def test_infobatch_ends_on_everything():

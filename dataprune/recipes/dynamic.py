@@ -234,7 +234,8 @@ def ir_dro(*, temperature: float = 1.0, n_warmup_epochs: int = 0, random_state: 
     Parameters
     ----------
     temperature : float, default=1.0
-        The paper's lambda; our own constant.
+        The paper's lambda; 1 is the default of its code. There the loss is the mean over an example's tokens, here the
+        sum: for language models multiply by the usual number of tokens.
     n_warmup_epochs : int, default=0
         First epochs without weights.
     random_state : int, default=0
@@ -358,6 +359,9 @@ def bilevel_architecture_search(
     >>> weights.scorer, architecture.scorer
     (EL2N(), EL2N())
     """
-    scheduler = CyclicScheduler(keep_fraction=keep_fraction, n_warmup_epochs=n_warmup_epochs)
-    first, second = (DynamicPruner(EL2N(), TopK(), scheduler, random_state=random_state + i) for i in range(2))
-    return first, second
+
+    def pruner(seed: int) -> DynamicPruner:  # each with parts of its own: what is set on one stays there
+        scheduler = CyclicScheduler(keep_fraction=keep_fraction, n_warmup_epochs=n_warmup_epochs)
+        return DynamicPruner(EL2N(), TopK(), scheduler, random_state=seed)
+
+    return pruner(random_state), pruner(random_state + 1)

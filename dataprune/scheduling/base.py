@@ -245,6 +245,9 @@ class Scheduler(BaseEstimator, ABC):
         def updates(n: int) -> int:
             return count_updates(n, batch_size, n_accumulation=n_accumulation, drop_last=drop_last)
 
+        # A scheduler that looks at the scores may choose anew in any epoch that it may prune.
+        n_may_prune = max(0, n_epochs - self.n_warmup_epochs - self.n_full_final_epochs)
+        n_selections = n_may_prune if self.adaptive else sum(reselects)
         scored_share = 0.0 if refresh == "observed" else 1.0 if refresh == "full" else float(refresh)
         return Plan(
             n_examples=n_examples,
@@ -252,7 +255,7 @@ class Scheduler(BaseEstimator, ABC):
             reselects=reselects,
             updates=tuple(updates(n) for n in n_kept),
             n_updates_full=updates(n_examples) * n_epochs,
-            n_scored=sum(reselects) * count_to_keep(n_examples, scored_share) if scored_share else 0,
+            n_scored=n_selections * count_to_keep(n_examples, scored_share) if scored_share else 0,
             exact=not (self.adaptive or is_bound),
         )
 

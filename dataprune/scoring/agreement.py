@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dataprune.data.counting import count_to_keep
-from dataprune.errors import InvalidValueError, NotFittedError, check_count, check_fraction
+from dataprune.errors import InvalidValueError, NotFittedError, check_count, check_fraction, check_numbers
 from dataprune.scoring.base import Scorer
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ def agreement(
     """
     check_count("agreement()", "n_bootstrap", n_bootstrap, minimum=1)
     check_fraction("agreement()", "keep_fraction", keep_fraction)
+    check_count("agreement()", "random_state", random_state)
     names = [str(name) for name in scores]
     table = _table(scores)
     seen = np.asarray(~np.isnan(table).any(axis=0))
@@ -208,7 +209,7 @@ def _table(scores: Mapping[Any, ArrayLike | Scorer]) -> NDArray[np.float64]:
     for name, given in scores.items():
         if isinstance(given, Scorer) and not hasattr(given, "scores_"):
             raise NotFittedError(f"agreement() needs fitted scorers, but {name!r} has no scores yet. Call fit() first.")
-        columns.append(np.asarray(getattr(given, "scores_", given), dtype=np.float64))
+        columns.append(check_numbers("agreement()", f"scores[{name!r}]", getattr(given, "scores_", given)))
     shapes = sorted({column.shape for column in columns})
     if len(columns) < 2 or len(shapes) > 1 or len(shapes[0]) != 1:
         raise InvalidValueError(

@@ -531,7 +531,8 @@ class DatasetScorer(Scorer):
 
     def _checked(self, values: NDArray[Any], *, n_examples: int) -> NDArray[np.float32]:
         owner = type(self).__name__
-        scores = np.asarray(values, dtype=np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite
+            scores = np.asarray(values, dtype=np.float32)
         if scores.shape != (n_examples,):
             raise InvalidValueError(f"{owner} must give one score for each of {n_examples} rows, got {scores.shape}.")
         if np.isnan(scores).any():

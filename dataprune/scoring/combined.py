@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from torch import nn
 
 from dataprune.data.forward import Forward
-from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError
+from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError, check_numbers
 from dataprune.scoring.base import BatchScorer, DatasetScorer, Scorer
 
 
@@ -259,7 +259,7 @@ def rank_average(scores: Sequence[ArrayLike], weights: Sequence[float] | None = 
     >>> rank_average([[0.1, 0.9, 0.5], [7.0, 7.0, 1.0]])
     array([0.375, 0.875, 0.25 ], dtype=float32)
     """
-    columns = [np.asarray(column, dtype=np.float64) for column in scores]
+    columns = [check_numbers("rank_average()", "scores", column) for column in scores]
     shapes = sorted({column.shape for column in columns})
     if len(shapes) != 1 or len(shapes[0]) != 1:
         raise InvalidValueError(f"rank_average() needs scores of one shape (n_examples,), got {shapes}.")
@@ -301,7 +301,7 @@ def _weighted_mean(ranks: list[NDArray[np.float64]], weights: NDArray[np.float64
 
 
 def _checked_weights(owner: str, weights: Sequence[float] | None, n_scores: int) -> NDArray[np.float64]:
-    checked = np.ones(n_scores) if weights is None else np.asarray(weights, dtype=np.float64)
+    checked = np.ones(n_scores) if weights is None else check_numbers(owner, "weights", weights)
     if checked.shape != (n_scores,) or not (np.isfinite(checked).all() and (checked >= 0).all() and checked.sum() > 0):
         raise InvalidValueError(
             f"{owner}.weights must be {n_scores} numbers of at least 0, not all 0, one per scorer, got {weights!r}."

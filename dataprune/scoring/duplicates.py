@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,14 +81,16 @@ class NearDuplicate(DatasetScorer):
         values: Any = dataset if isinstance(dataset, (np.ndarray, Tensor)) else read_column(dataset, self.column)
         if not len(values):
             return np.empty(0)
+        scores = np.full(len(values), -1.0)
         if not _is_text(values[0]):
-            return 0.0 - earlier_similarity(_unit_rows(read_embeddings(dataset, self.column)))
+            X = read_embeddings(dataset, self.column)
+            firsts = _first_rows([row.tobytes() for row in X + 0.0])  # -0.0 is 0.0
+            scores[firsts] = 0.0 - earlier_similarity(_unit_rows(X[firsts]))
+            return scores
         texts = as_texts(values, self.column)
-        rows = {text: row for row, text in reversed(list(enumerate(texts)))}  # text -> its first row
-        scores = np.full(len(texts), -1.0)
-        firsts = np.sort(np.fromiter(rows.values(), dtype=np.int64))
+        firsts = _first_rows(texts)
         scores[firsts] = 0.0
-        if any(text.strip() for text in rows):  # scikit-learn refuses texts of nothing but spaces
+        if any(text.strip() for text in texts):  # scikit-learn refuses texts of nothing but spaces
             vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 3))
             scores[firsts] -= earlier_similarity(vectorizer.fit_transform([texts[row] for row in firsts]))
         return scores
@@ -128,6 +131,12 @@ def earlier_similarity(X: Any) -> NDArray[np.float64]:
             part = slice(start, start + BLOCK)
             best[part] = np.maximum(best[part], alike.max(axis=1))
     return np.minimum(best, 1.0)
+
+
+def _first_rows(values: Sequence[Hashable]) -> NDArray[np.int64]:
+    """Return the first row of each distinct value, sorted."""
+    rows = {value: row for row, value in reversed(list(enumerate(values)))}
+    return np.sort(np.fromiter(rows.values(), dtype=np.int64))
 
 
 def _is_text(value: Any) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dataprune.data.forward import Forward
-from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError
+from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError, check_numbers
 from dataprune.scoring.base import BatchScorer, DatasetScorer
 from dataprune.scoring.scoring_pass import scoring_pass
 
@@ -236,6 +236,9 @@ def _losses_and_labels(
         raise InvalidTypeError(f"PVI.fit() needs model=... as a torch.nn.Module, got {type(model).__name__}.")
     losses, labels, single = np.zeros(len(dataset)), np.zeros(len(dataset), np.int64), True
     for index, signals in scoring_pass(dataset, model, **options):
+        if "loss" not in signals:
+            got = ", ".join(map(repr, signals)) or "nothing"
+            raise InvalidValueError(f"PVI needs a forward that returns 'loss', one value per example, got only {got}.")
         rows, classes = index.numpy(), signals.get("labels")
         losses[rows] = signals["loss"].float().cpu().numpy()
         single = single and classes is not None and classes.dim() == 1 and not classes.dtype.is_floating_point
@@ -316,7 +319,7 @@ class ReducibleLoss(BatchScorer):
         InvalidValueError
             If there is not one finite irreducible loss per example, or a smoothing parameter is out of range.
         """
-        table = np.asarray(self.irreducible_loss, dtype=np.float32)
+        table = check_numbers("ReducibleLoss", "irreducible_loss", self.irreducible_loss, np.float32)
         if table.shape != (n_examples,):
             raise InvalidValueError(
                 f"ReducibleLoss.irreducible_loss must have shape ({n_examples},), got {table.shape}. "

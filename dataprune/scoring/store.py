@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dataprune.data.files import read_tensors, write_tensors
-from dataprune.errors import InvalidValueError, StateError, check_choice, check_count
+from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_finite, check_fraction
 
 SMOOTHINGS = ("last", "mean", "ema", "ema_plus_std")
 """How one example's visits combine over time."""
@@ -439,10 +439,8 @@ class ScoreStore(ExampleStore):
     ) -> None:
         super().__init__(n_examples)
         self.smoothing = check_choice("ScoreStore", "smoothing", smoothing, SMOOTHINGS)
-        if not 0.0 < ema_weight <= 1.0:
-            raise InvalidValueError(f"ScoreStore.ema_weight must be in (0, 1], got {ema_weight!r}.")
-        self.ema_weight = float(ema_weight)
-        self.std_bonus = float(std_bonus)
+        self.ema_weight = check_fraction("ScoreStore", "ema_weight", ema_weight)
+        self.std_bonus = check_finite("ScoreStore", "std_bonus", std_bonus)  # scores of NaN would count as never seen
         n = self.n_examples
         self._mean = np.zeros(n, np.float64)
         self._var = np.zeros(n, np.float64)  # moving variance, before bias correction

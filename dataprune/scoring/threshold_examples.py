@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dataprune.errors import InvalidValueError, check_count
+from dataprune.errors import InvalidValueError, check_count, check_numbers
 
 
 class ThresholdExamples(NamedTuple):
@@ -89,6 +90,7 @@ def make_threshold_examples(
     if given.ndim != 1 or given.dtype.kind not in "iu" or not ((given >= 0) & (given < n_classes)).all():
         raise InvalidValueError(f"{owner} needs integer labels of shape (n_examples,) in [0, {n_classes}).")
     part = check_count(owner, "part", part)
+    check_count(owner, "random_state", random_state)
     if part > n_classes:
         raise InvalidValueError(f"{owner}.part must be in [0, {n_classes}], got {part}.")
     n_threshold = len(given) // (n_classes + 1)
@@ -133,9 +135,14 @@ def aum_cutoff(aum: ArrayLike, threshold_indices: ArrayLike, *, percentile: floa
     >>> aum_cutoff([3.0, -1.0, 2.0, -0.5, -0.7], [1, 3])
     AUMCutoff(cutoff=-0.505, suspects=array([4]))
     """
-    values, rows = np.asarray(aum, np.float64), np.asarray(threshold_indices, np.int64)
-    if not 0.0 <= percentile <= 100.0:
+    values = check_numbers("aum_cutoff()", "aum", aum)
+    rows = check_numbers("aum_cutoff()", "threshold_indices", threshold_indices, np.int64)
+    if not isinstance(percentile, Real) or not 0.0 <= percentile <= 100.0:
         raise InvalidValueError(f"aum_cutoff().percentile must be in [0, 100], got {percentile!r}.")
+    if len(rows) and not (rows.min() >= 0 and rows.max() < len(values)):
+        raise InvalidValueError(
+            f"aum_cutoff().threshold_indices must be in [0, {len(values)}), got {rows.min()} to {rows.max()}."
+        )
     if not len(rows) or np.isnan(values[rows]).any():
         raise InvalidValueError("aum_cutoff() needs threshold examples that were all seen. Train on all examples.")
     cutoff = float(np.percentile(values[rows], percentile))

@@ -29,7 +29,7 @@ def count_of_share(n_rows: int, share: float) -> int:
     (3, 0)
     """
     # Rounded to 6 decimals first, as `count_to_keep` does: 0.145 * 100 is 14.499999999999998 in binary.
-    return min(n_rows, math.floor(round(n_rows * share, 6) + 0.5))
+    return min(n_rows, math.floor(round(n_rows * float(share), 6) + 0.5))
 
 
 def proportional_counts(sizes: NDArray[np.int64], n: int) -> NDArray[np.int64]:

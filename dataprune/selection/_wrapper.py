@@ -6,7 +6,7 @@ from copy import copy
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from dataprune.errors import InvalidTypeError, InvalidValueError
 from dataprune.selection.base import Candidates, Seed, Selection, Selector
@@ -63,24 +63,19 @@ class SelectorWrapper(Selector):
             raise InvalidTypeError(f"{type(self).__name__}.selector must be a Selector, got {inner!r}.")
         return inner
 
-    def _check_inner(self) -> None:
+    def _check_parameters(self) -> None:
         owner, inner = type(self).__name__, self._inner
         for name, default in (("keep_fraction", 1.0), ("random_state", None)):
             if (value := getattr(inner, name)) != default:
                 raise InvalidValueError(
                     f"{type(inner).__name__}.{name} must be left out inside {owner}, got {value!r}. Set it on {owner}."
                 )
-        if isinstance(inner, SelectorWrapper):
-            if inner.names_rows:
-                raise InvalidValueError(
-                    f"{owner}.selector must not be a {type(inner).__name__}, whose row numbers are those of the full "
-                    f"data set. Wrap the other way round: {type(inner).__name__}({owner}(...), ...)."
-                )
-            inner._check_inner()  # noqa: SLF001 - of the same family
-
-    def _checked_candidates(self, scores: ArrayLike, **columns: ArrayLike | None) -> Candidates:
-        self._check_inner()
-        return super()._checked_candidates(scores, **columns)
+        if isinstance(inner, SelectorWrapper) and inner.names_rows:
+            raise InvalidValueError(
+                f"{owner}.selector must not be a {type(inner).__name__}, whose row numbers are those of the full "
+                f"data set. Wrap the other way round: {type(inner).__name__}({owner}(...), ...)."
+            )
+        inner.check()
 
     def _choose_unseen_first(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> Selection:
         return self._choose_some(candidates, n_keep, rng)  # the rule first; inside it the inner one puts unseen first

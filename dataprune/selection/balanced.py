@@ -24,9 +24,9 @@ class _ByClass(SelectorWrapper):
     def _own_needs(self) -> frozenset[str]:
         return frozenset({check_choice(type(self).__name__, "by", self.by, COLUMNS)})
 
-    def _check_inner(self) -> None:
+    def _check_parameters(self) -> None:
         self._own_needs()
-        super()._check_inner()
+        super()._check_parameters()
 
     def _classes(self, candidates: Candidates) -> tuple[NDArray[np.object_], NDArray[np.int64], NDArray[np.int64]]:
         """Return the values of the classes, which each row has, and how many rows each has."""
@@ -107,8 +107,12 @@ class ClassBalanced(_ByClass):
         self.share = share
         self.by = by
 
+    def _check_parameters(self) -> None:
+        check_choice(type(self).__name__, "share", self.share, SHARES)
+        super()._check_parameters()
+
     def _choose_weighted(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> Selection:
-        share = SHARES[check_choice(type(self).__name__, "share", self.share, SHARES)]
+        share = SHARES[self.share]
         _, numbers, sizes = self._classes(candidates)
         counts = share(sizes, n_keep)
         kept, weights = self._choose_in_classes(candidates, numbers, counts, rng)
@@ -182,6 +186,11 @@ class ClassFloor(_ByClass):
         self.min_fraction = min_fraction
         self.by = by
 
+    def _check_parameters(self) -> None:
+        check_count(type(self).__name__, "n_min", self.n_min)
+        check_share(type(self).__name__, "min_fraction", self.min_fraction)
+        super()._check_parameters()
+
     def _choose_unseen_first(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> Selection:
         values, numbers, floors = self._floors(candidates)
         if n_keep < (n_least := int(floors.sum())):
@@ -195,10 +204,7 @@ class ClassFloor(_ByClass):
         return self._fill_up(candidates, first, first_weights, n_keep, rng)
 
     def _floors(self, candidates: Candidates) -> tuple[NDArray[np.object_], NDArray[np.int64], NDArray[np.int64]]:
-        owner = type(self).__name__
-        n_min = check_count(owner, "n_min", self.n_min)
-        share = check_share(owner, "min_fraction", self.min_fraction)
         values, numbers, sizes = self._classes(candidates)
         # Rounded down, so that a floor at the budget's own share is never refused. 6 decimals: see `count_to_keep`.
-        parts = [math.floor(round(size * share, 6)) for size in sizes.tolist()]
-        return values, numbers, np.minimum(sizes, np.maximum(parts, n_min).astype(np.int64))
+        parts = [math.floor(round(size * float(self.min_fraction), 6)) for size in sizes.tolist()]
+        return values, numbers, np.minimum(sizes, np.maximum(parts, self.n_min).astype(np.int64))

@@ -12,7 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from dataprune.data.counting import count_to_keep
-from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError, check_count, check_fraction
+from dataprune.errors import (
+    InvalidTypeError,
+    InvalidValueError,
+    NotFittedError,
+    check_count,
+    check_fraction,
+    check_numbers,
+)
 
 Seed = int | Sequence[int] | None
 
@@ -73,8 +80,8 @@ Selection = tuple[NDArray[np.int64], NDArray[np.float32]]
 class Selector(BaseEstimator, ABC):
     """Which examples to keep, and with what loss weight.
 
-    A new one implements `_choose` (or `_choose_weighted`, if it weighs the loss); counts, unseen examples, sorting and
-    `transform` stand here.
+    A new one implements `_choose` (or `_choose_weighted`, if it weighs the loss), and `_check_parameters` if it has
+    parameters of its own; counts, unseen examples, sorting and `transform` stand here.
 
     Parameters
     ----------
@@ -122,6 +129,22 @@ class Selector(BaseEstimator, ABC):
     def reweighs(self) -> bool:
         """Whether the loss weights undo the choice: the mean of many draws' weighted gradients is the full gradient."""
         return False
+
+    def check(self) -> None:
+        """Raise unless every parameter is in range; `fit` does so, and a `DynamicPruner` before its run.
+
+        Raises
+        ------
+        InvalidTypeError
+            If a parameter is of the wrong kind.
+        InvalidValueError
+            If a parameter is out of range.
+        """
+        check_fraction(type(self).__name__, "keep_fraction", self.keep_fraction)
+        self._check_parameters()
+
+    def _check_parameters(self) -> None:
+        """Raise unless the parameters beside `keep_fraction` and `random_state` are in range."""
 
     def _choose(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Choose exactly `n_keep` positions, 0 < n_keep < len(candidates), in any order; no score is NaN."""
@@ -171,14 +194,16 @@ class Selector(BaseEstimator, ABC):
             If the scores are no vector, a budget is out of range, or something is missing or of another length.
         """
         owner = type(self).__name__
+        self.check()
         candidates = self._checked_candidates(scores, labels=labels, groups=groups, features=features, cost=cost)
-        fraction = check_fraction(owner, "keep_fraction", self.keep_fraction)
         n_examples = len(candidates)
-        n_keep = count_to_keep(n_examples, fraction) if n_keep is None else check_count(owner, "n_keep", n_keep)
+        if n_keep is None:
+            n_keep = count_to_keep(n_examples, float(self.keep_fraction))
+        check_count(owner, "n_keep", n_keep)
         if n_keep > n_examples:
             raise InvalidValueError(f"{owner}.n_keep must be at most {n_examples}, the number of scores, got {n_keep}.")
         self.n_examples_ = n_examples
-        rng = np.random.default_rng(self.random_state)
+        rng = _generator(owner, self.random_state)
         indices, weights = self._choose_unseen_first(candidates, n_keep, rng)
         if not (indices[1:] > indices[:-1]).all():
             order = np.argsort(indices)
@@ -189,9 +214,9 @@ class Selector(BaseEstimator, ABC):
 
     def _checked_candidates(self, scores: ArrayLike, **columns: ArrayLike | None) -> Candidates:
         owner = type(self).__name__
-        values = np.asarray(scores)
+        values = check_numbers(f"{owner}.fit()", "scores", scores, None)
         if values.dtype not in {np.dtype(np.float32), np.dtype(np.float64)}:
-            values = values.astype(np.float64)
+            values = check_numbers(f"{owner}.fit()", "scores", scores)
         if values.ndim != 1:
             raise InvalidValueError(f"{owner}.fit() needs scores of shape (n_examples,), got {values.shape}.")
         arrays: dict[str, NDArray[Any]] = {}
@@ -200,16 +225,17 @@ class Selector(BaseEstimator, ABC):
                 if name in self.needs:
                     raise InvalidValueError(f"{owner}.fit() needs {name}=..., got None.")
                 continue
-            array = np.asarray(column)
-            if len(array) != len(values):
-                raise InvalidValueError(
-                    f"{owner}.fit() needs {name} for each of {len(values)} scores, got {len(array)}."
-                )
-            if name in {"features", "cost"}:
-                array = np.asarray(array, np.float32 if name == "features" else np.float64)
-                if not np.isfinite(array).all() or (name == "cost" and (array <= 0).any()):
-                    rule = "above 0 and finite" if name == "cost" else "finite"
-                    raise InvalidValueError(f"{owner}.fit() needs {name} that is {rule} for each example.")
+            array = _column(owner, name, column)
+            if array.ndim == 0 or len(array) != len(values):
+                got = "one value" if array.ndim == 0 else len(array)
+                raise InvalidValueError(f"{owner}.fit() needs {name} for each of {len(values)} scores, got {got}.")
+            if name == "cost" and array.ndim != 1:
+                raise InvalidValueError(f"{owner}.fit() needs cost of shape (n_examples,), got {array.shape}.")
+            if name in {"features", "cost"} and not (
+                np.isfinite(array).all() and (name == "features" or (array > 0).all())
+            ):
+                rule = "above 0 and finite" if name == "cost" else "finite"
+                raise InvalidValueError(f"{owner}.fit() needs {name} that is {rule} for each example.")
             arrays[name] = array
         return Candidates(values, **arrays)
 
@@ -285,6 +311,28 @@ class Selector(BaseEstimator, ABC):
     def _check_fitted(self) -> None:
         if not hasattr(self, "indices_"):
             raise NotFittedError(f"{type(self).__name__} has chosen nothing yet. Call fit(scores) first.")
+
+
+def _column(owner: str, name: str, column: ArrayLike) -> NDArray[Any]:
+    if name in {"features", "cost"}:
+        return check_numbers(f"{owner}.fit()", name, column, np.float32 if name == "features" else np.float64)
+    try:
+        return np.asarray(column)
+    except ValueError:
+        raise InvalidTypeError(
+            f"{owner}.fit() needs {name} with one value per example, got rows of different lengths."
+        ) from None
+
+
+def _generator(owner: str, random_state: Seed) -> np.random.Generator:
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        kind = InvalidValueError if isinstance(error, ValueError) else InvalidTypeError
+        raise kind(
+            f"{owner}.random_state must be a whole number of at least 0, a sequence of them or None, "
+            f"got {random_state!r}."
+        ) from None
 
 
 def take_rows(dataset: Any, indices: NDArray[np.int64]) -> Any:

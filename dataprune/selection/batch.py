@@ -10,7 +10,8 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from dataprune.data.counting import count_to_keep
-from dataprune.errors import check_fraction, check_positive
+from dataprune.errors import check_fraction, check_positive, check_share
+from dataprune.selection._shares import count_of_share
 
 
 class BatchPolicy(BaseEstimator, ABC):
@@ -118,6 +119,54 @@ class BatchTopK(BatchPolicy):
         return scores.argsort(descending=True, stable=True)[:n_keep]
 
 
+class BatchWindow(BatchPolicy):
+    """The hardest of each batch after an offset: the very hardest, noise often, are left out (MidRanking).
+
+    Parameters
+    ----------
+    offset_fraction : float, default=0.25
+        Share of each batch that is left out at the hard end, in [0, 1]; to the nearest, half up.
+    keep_fraction : float, default=0.5
+        Share of each batch that is trained on, in (0, 1].
+
+    Notes
+    -----
+    The count goes before the offset: where fewer are left below the window's upper end, the offset shrinks. Ties keep
+    the earlier row at the lower end. With ``offset_fraction=0`` it is `BatchTopK`.
+
+    References
+    ----------
+    Chen et al. 2024, arXiv 2402.14270: in the authors' code (mode ``rank``) the band is the p-th of equal parts of the
+    batch, by descending loss. The defaults are our own.
+
+    Examples
+    --------
+    >>> BatchWindow(offset_fraction=0.25, keep_fraction=0.5).weigh(torch.tensor([0.9, 0.1, 0.5, 0.2]))
+    tensor([0., 0., 2., 2.])
+    """
+
+    def __init__(self, *, offset_fraction: float = 0.25, keep_fraction: float = 0.5) -> None:
+        super().__init__(keep_fraction=keep_fraction)
+        self.offset_fraction = offset_fraction
+
+    def check(self) -> None:
+        """Raise unless every parameter is in range.
+
+        Raises
+        ------
+        InvalidTypeError
+            If a parameter is of the wrong kind.
+        InvalidValueError
+            If a parameter is out of range.
+        """
+        super().check()
+        check_share(type(self).__name__, "offset_fraction", self.offset_fraction)
+
+    def _choose(self, scores: Tensor, n_keep: int, generator: torch.Generator | None) -> Tensor:  # noqa: ARG002
+        n_offset = min(count_of_share(len(scores), self.offset_fraction), len(scores) - n_keep)
+        return scores.argsort(descending=True, stable=True)[n_offset : n_offset + n_keep]
+
+
 class SelectiveBackprop(BatchPolicy):
     """A draw from each batch in which hard examples are likelier, by their rank in it.
 
@@ -168,7 +217,8 @@ class RobustWeights(BatchPolicy):
     Notes
     -----
     The weights of a batch are ``B * softmax(score / temperature)``, without a gradient; their mean is 1. They add to
-    what mislabelled examples do, for these have the largest loss.
+    what mislabelled examples do, for these have the largest loss. A loss that is a sum over tokens wants a temperature
+    that many times as high, or the longest example has all the weight.
 
     References
     ----------

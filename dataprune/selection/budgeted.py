@@ -63,6 +63,10 @@ class BudgetedTopK(Selector):
         super().__init__(keep_fraction=keep_fraction, random_state=random_state)
         self.cost_fraction = cost_fraction
 
+    def _check_parameters(self) -> None:
+        if self.cost_fraction is not None:
+            check_fraction(type(self).__name__, "cost_fraction", self.cost_fraction)
+
     def _choose(
         self,
         candidates: Candidates,
@@ -71,9 +75,7 @@ class BudgetedTopK(Selector):
     ) -> NDArray[np.int64]:
         cost, scores = candidates.cost, candidates.scores.astype(np.float64)
         assert cost is not None  # noqa: S101 - `needs`
-        share = n_keep / len(scores)
-        if self.cost_fraction is not None:
-            share = check_fraction(type(self).__name__, "cost_fraction", self.cost_fraction)
+        share = n_keep / len(scores) if self.cost_fraction is None else self.cost_fraction
         budget = share * cost.sum()
         finite = np.isfinite(scores)
         if finite.any():  # to a range of 1: neither a huge score nor a tiny one may lose its digits to the multiplier

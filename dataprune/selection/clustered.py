@@ -78,9 +78,11 @@ class ClusteredK(Selector):
         self.n_clusters = n_clusters
         self.hard_fraction = hard_fraction
 
-    def _checked_candidates(self, scores: ArrayLike, **columns: ArrayLike | None) -> Candidates:
+    def _check_parameters(self) -> None:
         check_count("ClusteredK", "n_clusters", self.n_clusters, minimum=1)
         check_share("ClusteredK", "hard_fraction", self.hard_fraction)
+
+    def _checked_candidates(self, scores: ArrayLike, **columns: ArrayLike | None) -> Candidates:
         return with_points("ClusteredK", super()._checked_candidates(scores, **columns))
 
     def _choose(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> NDArray[np.int64]:

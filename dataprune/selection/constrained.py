@@ -76,7 +76,11 @@ class KeepAlways(SelectorWrapper):
         return self._fill_up(candidates, always, np.ones(len(always), np.float32), n_keep, rng)
 
     def _rows(self, n_examples: int) -> NDArray[np.int64]:
-        owner, listed = type(self).__name__, np.asarray(self.indices)
+        owner = type(self).__name__
+        try:
+            listed = np.asarray(self.indices)
+        except ValueError:
+            raise InvalidTypeError(f"{owner}.indices must be a list of row numbers, got {self.indices!r}.") from None
         if listed.size == 0:
             return np.zeros(0, np.int64)
         if not np.issubdtype(listed.dtype, np.integer) or listed.ndim != 1:
@@ -143,8 +147,8 @@ class KeepTogether(SelectorWrapper):
     def _own_needs(self) -> frozenset[str]:
         return frozenset({"groups"})
 
-    def _check_inner(self) -> None:
-        super()._check_inner()
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
         owner, inner = type(self).__name__, self._inner
         check_choice(owner, "reduction", self.reduction, REDUCTIONS)
         if inner.reweighs:

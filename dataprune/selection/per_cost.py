@@ -61,4 +61,5 @@ class ScorePerCost(Selector):
         if len(finite):
             scale = max(float(np.abs(finite).max()), np.finfo(np.float64).tiny)  # a difference of extremes overflows
             scores = scores / scale - min(float(finite.min()) / scale, 0.0)
-        return TopK().fit(scores / (cost / cost.max()), n_keep=n_keep).indices_
+        share = np.maximum(cost / cost.max(), np.finfo(np.float64).tiny)  # 0 / 0 would count as never seen
+        return TopK().fit(scores / share, n_keep=n_keep).indices_

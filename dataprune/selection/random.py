@@ -165,9 +165,11 @@ class EpsilonGreedy(Selector):
         super().__init__(keep_fraction=keep_fraction, random_state=random_state)
         self.epsilon = epsilon
 
+    def _check_parameters(self) -> None:
+        check_share(type(self).__name__, "epsilon", self.epsilon)
+
     def _choose(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        share = check_share(type(self).__name__, "epsilon", self.epsilon)
-        n_drawn = count_of_share(n_keep, share)
+        n_drawn = count_of_share(n_keep, self.epsilon)
         hardest = top_mask(candidates.scores, n_keep - n_drawn).view(np.int8)
 
         def share_out(sizes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -97,6 +97,9 @@ class ScoreWindow(Selector):
         super().__init__(keep_fraction=keep_fraction, random_state=random_state)
         self.offset_fraction = offset_fraction
 
+    def _check_parameters(self) -> None:
+        check_share(type(self).__name__, "offset_fraction", self.offset_fraction)
+
     def _choose(
         self,
         candidates: Candidates,
@@ -104,8 +107,7 @@ class ScoreWindow(Selector):
         rng: np.random.Generator,  # noqa: ARG002
     ) -> NDArray[np.int64]:
         scores = candidates.scores
-        share = check_share(type(self).__name__, "offset_fraction", self.offset_fraction)
-        n_offset = min(count_of_share(len(scores), share), len(scores) - n_keep)
+        n_offset = min(count_of_share(len(scores), self.offset_fraction), len(scores) - n_keep)
         if n_offset == 0:
             return rows_of(top_mask(scores, n_keep))
         low, high = kth_largest(scores, n_offset + n_keep, n_offset)
@@ -160,6 +162,9 @@ class BothEnds(Selector):
         super().__init__(keep_fraction=keep_fraction, random_state=random_state)
         self.hard_fraction = hard_fraction
 
+    def _check_parameters(self) -> None:
+        check_share(type(self).__name__, "hard_fraction", self.hard_fraction)
+
     def _choose(
         self,
         candidates: Candidates,
@@ -167,8 +172,7 @@ class BothEnds(Selector):
         rng: np.random.Generator,  # noqa: ARG002
     ) -> NDArray[np.int64]:
         scores = candidates.scores
-        share = check_share(type(self).__name__, "hard_fraction", self.hard_fraction)
-        n_hard = count_of_share(n_keep, share)
+        n_hard = count_of_share(n_keep, self.hard_fraction)
         n_easy = n_keep - n_hard
         mask = top_mask(scores, n_hard)
         if n_easy == 0:

@@ -69,11 +69,13 @@ class StratifiedK(Selector):
         self.n_strata = n_strata
         self.cutoff_fraction = cutoff_fraction
 
+    def _check_parameters(self) -> None:
+        check_count(type(self).__name__, "n_strata", self.n_strata, minimum=1)
+        check_share(type(self).__name__, "cutoff_fraction", self.cutoff_fraction)
+
     def _choose(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        owner, scores = type(self).__name__, candidates.scores
-        n_strata = check_count(owner, "n_strata", self.n_strata, minimum=1)
-        share = check_share(owner, "cutoff_fraction", self.cutoff_fraction)
-        n_cut = min(count_of_share(len(scores), share), len(scores) - n_keep)
+        scores, n_strata = candidates.scores, self.n_strata
+        n_cut = min(count_of_share(len(scores), self.cutoff_fraction), len(scores) - n_keep)
         lowest, highest, _ = finite_range(scores)
         is_left = None
         if n_cut > 0:
@@ -148,8 +150,12 @@ class TopOrStratified(Selector):
         self.n_ranked = n_ranked
         self.n_strata = n_strata
 
+    def _check_parameters(self) -> None:
+        check_count(type(self).__name__, "n_ranked", self.n_ranked)
+        check_count(type(self).__name__, "n_strata", self.n_strata, minimum=1)
+
     def _choose(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        if n_keep <= check_count(type(self).__name__, "n_ranked", self.n_ranked):
+        if n_keep <= self.n_ranked:
             return TopK().fit(candidates.scores, n_keep=n_keep).indices_
         strata = StratifiedK(n_strata=self.n_strata, random_state=int(rng.integers(2**31)))
         return strata.fit(candidates.scores, n_keep=n_keep).indices_

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dataprune.errors import check_share
+from dataprune.selection._wrapper import class_numbers
 from dataprune.selection.base import Candidates, Seed, Selector
 from dataprune.selection.clustered import group_means, with_points
 
@@ -79,8 +80,10 @@ class FacilityLocation(Selector):
         super().__init__(keep_fraction=keep_fraction, random_state=random_state)
         self.epsilon = epsilon
 
-    def _checked_candidates(self, scores: ArrayLike, **columns: ArrayLike | None) -> Candidates:
+    def _check_parameters(self) -> None:
         check_share("FacilityLocation", "epsilon", self.epsilon)
+
+    def _checked_candidates(self, scores: ArrayLike, **columns: ArrayLike | None) -> Candidates:
         return with_points("FacilityLocation", super()._checked_candidates(scores, **columns))
 
     def _choose(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -151,16 +154,19 @@ class SubmodularMixture(Selector):
         self.redundancy_weight = redundancy_weight
         self.epsilon = epsilon
 
-    def _checked_candidates(self, scores: ArrayLike, **columns: ArrayLike | None) -> Candidates:
+    def _check_parameters(self) -> None:
         check_share("SubmodularMixture", "redundancy_weight", self.redundancy_weight)
         check_share("SubmodularMixture", "epsilon", self.epsilon)
+
+    def _checked_candidates(self, scores: ArrayLike, **columns: ArrayLike | None) -> Candidates:
         return with_points("SubmodularMixture", super()._checked_candidates(scores, **columns))
 
     def _choose(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> NDArray[np.int64]:
         features, groups = candidates.features, candidates.groups
         assert features is not None  # noqa: S101 - `needs`
         assert groups is not None  # noqa: S101 - `needs`
-        _, tasks, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        _, tasks = class_numbers(type(self).__name__, "groups", groups)
+        sizes = np.bincount(tasks)
         means = group_means(features, tasks, sizes)
         gains = graph_cut_gains(means, redundancy_weight=self.redundancy_weight)
         budgets = budgets_up_to(n_keep, 1.0 + gains + gains**2 / 2.0, sizes)

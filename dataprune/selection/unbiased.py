@@ -34,7 +34,8 @@ class SoftPrune(Selector):
     indices_ : ndarray of int64, shape (n_kept,)
         Kept rows, sorted.
     weights_ : ndarray of float32, shape (n_kept,)
-        ``n_kept / n_examples``, times size / kept for the group that was drawn from; at most 2.
+        ``n_kept / n_examples``, times size / kept for the group that was drawn from; at most 2, unless never-seen
+        examples take most of the budget.
 
     Notes
     -----
@@ -43,8 +44,9 @@ class SoftPrune(Selector):
     weights times ``n_kept / n_examples`` are these, so that their mean over a batch, and not their sum over an epoch,
     is right: ``E[mean(w g)]`` over the kept is the mean gradient over all. Where the group is so small that a weight
     would pass 2, it grows by the next scores above, ties whole, up to all rows: then it is a uniform draw with weights
-    1. An example that was never seen (NaN) is never dropped; only where there are more of these than the budget holds
-    is the draw among them, with weights 1, and stands for them alone.
+    1. An example that was never seen (NaN) is never dropped, so that where these leave little of the budget the few
+    others weigh more; only where there are more of them than the budget holds is the draw among them, with weights 1,
+    and stands for them alone.
 
     References
     ----------
@@ -111,8 +113,9 @@ class ImportanceSample(Selector):
     max_weight : float or None, default=None
         Weights are clipped here, which is no longer unbiased; by default they are not.
     uniform_fraction : float, default=0.1
-        Share of the odds that all examples get alike, in [0, 1]. It keeps weights below its inverse (10), and gives a
-        chance to examples of score 0; with 0 these are drawn only when there is nothing else.
+        Share of the odds that all examples get alike, in [0, 1]. It keeps weights below its inverse (10), as long as
+        no infinite or never-seen scores take up the budget, and gives a chance to examples of score 0; with 0 these are
+        drawn only when there is nothing else.
     keep_fraction : float, default=1.0
         Share of the examples kept, in (0, 1], when `fit` is not told ``n_keep``.
     random_state : int, sequence of int or None, default=None
@@ -167,14 +170,19 @@ class ImportanceSample(Selector):
         """Whether the weights undo the draw: not with another power than 1, and not when they are clipped."""
         return self.weight_power == 1 and self.max_weight is None
 
+    def _check_parameters(self) -> None:
+        owner = type(self).__name__
+        check_share(owner, "weight_power", self.weight_power)
+        if self.max_weight is not None:
+            check_positive(owner, "max_weight", self.max_weight)
+        check_share(owner, "uniform_fraction", self.uniform_fraction)
+
     def _choose_unseen_first(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> Selection:
         return self._choose_some(candidates, n_keep, rng)  # NaN has p = 1
 
     def _choose_weighted(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> Selection:
-        owner, scores = type(self).__name__, candidates.scores
-        power = check_share(owner, "weight_power", self.weight_power)
-        largest = np.inf if self.max_weight is None else check_positive(owner, "max_weight", self.max_weight)
-        uniform = check_share(owner, "uniform_fraction", self.uniform_fraction)
+        scores, power, uniform = candidates.scores, float(self.weight_power), float(self.uniform_fraction)
+        largest = np.inf if self.max_weight is None else float(self.max_weight)
         n_certain = int(np.count_nonzero(np.isnan(scores)) + np.count_nonzero(scores == np.inf))
         if n_keep <= n_certain:
             return _draw_of_certain(scores, n_keep, rng)

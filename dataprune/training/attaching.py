@@ -84,6 +84,7 @@ def check_parts(
                 f"{type(selector).__name__}.{name} must be left out inside a DynamicPruner, got {value!r}. "
                 + ("Set it on the scheduler." if name == "keep_fraction" else "Set it on the pruner.")
             )
+    selector.check()
     _check_policy(batch_policy, scorer)
     if scorer is None:
         _check_without_scorer(selector, scheduler, scores)
@@ -102,6 +103,11 @@ def check_parts(
         raise InvalidValueError(
             f"DynamicPruner.refresh must be 'full' for {type(scorer).__name__}, got {refresh!r}. "
             "Its score cannot be read off a training pass."
+        )
+    if refresh == "full" and scheduler.adaptive and scores is None:
+        raise InvalidValueError(
+            f"DynamicPruner.refresh must not be 'full' for {type(scheduler).__name__}: how many it keeps follows from "
+            "scores that are there before the pass. Use 'observed' or a share in (0, 1), or pass scores=..."
         )
     if refresh != "observed" and model is None:
         raise InvalidValueError(f"DynamicPruner.attach() needs model=... with refresh={refresh!r}, got None.")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataprune import ConstantScheduler, CyclicScheduler, Decision, Plan
+from dataprune import ConstantScheduler, CyclicScheduler, Decision, Plan, SoftPruneScheduler
 from dataprune.data.counting import count_to_keep
 from dataprune.errors import DataPruneError
 
@@ -130,6 +130,14 @@ def test_an_adaptive_scheduler_plans_an_upper_bound():
     plan = Adaptive().plan(100, 3, 10)
     assert not plan.exact
     assert "at most 20 updates" in str(plan)
+
+
+def test_the_bound_of_an_adaptive_scheduler_holds_the_scoring_passes_that_it_may_make():
+    plan = SoftPruneScheduler(n_warmup_epochs=1, n_full_final_epochs=2).plan(100, 8, 10, refresh=0.3)
+    assert plan.n_scored == 5 * 30
+    assert plan.compute_fraction == pytest.approx((800 + 150 / 3) / 800)
+    assert "at most 106% of the full run's compute" in str(plan)
+    assert SoftPruneScheduler(n_warmup_epochs=5).plan(100, 3, 10, refresh=0.3).n_scored == 0
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dataprune import EL2N, Loss
-from dataprune.errors import DataPruneError, InvalidValueError, NotFittedError
+from dataprune.errors import DataPruneError, InvalidTypeError, InvalidValueError, NotFittedError
 from dataprune.scoring.agreement import agreement
 from dataprune.scoring.metadata import ColumnScore
 from dataprune.testing import unchanged_random_state
@@ -126,10 +126,17 @@ def test_scores_that_cannot_be_compared_are_refused(scores, words):
         agreement(scores, keep_fraction=0.5)
 
 
+@pytest.mark.parametrize("values", [["x", "y"], [[1.0], [1.0, 2.0]]])
+def test_scores_that_are_no_numbers_are_named(values):
+    with pytest.raises(InvalidTypeError, match=r"agreement\(\).scores\['a'\] must be an array of numbers, got "):
+        agreement({"a": values, "b": [1.0, 2.0]}, keep_fraction=0.5)
+
+
 def test_parameters_out_of_range_are_refused():
     for keywords, words in (
         ({"keep_fraction": 0.0}, r"keep_fraction must be in \(0, 1\]"),
         ({"keep_fraction": 0.5, "n_bootstrap": 0}, "n_bootstrap must be at least 1, got 0"),
+        ({"keep_fraction": 0.5, "random_state": -1}, "random_state must be at least 0, got -1"),
     ):
         with pytest.raises(DataPruneError, match=words):
             agreement({"a": A, "b": B}, **keywords)

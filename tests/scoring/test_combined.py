@@ -120,6 +120,15 @@ def test_weights_that_are_none_are_refused(weights):
         rank_average([[1, 2], [3, 4]], weights)
 
 
+def test_scores_and_weights_that_are_no_numbers_are_refused():
+    with pytest.raises(
+        InvalidTypeError, match=r"rank_average\(\).scores must be an array of numbers, got \['a', 'b'\]"
+    ):
+        rank_average([["a", "b"], [1, 2]])
+    with pytest.raises(InvalidTypeError, match=r"Combined.weights must be an array of numbers, got \['a', 'b'\]"):
+        Combined(parts(), weights=["a", "b"]).fit(ROWS)
+
+
 def test_scores_of_different_lengths_are_refused():
     with pytest.raises(InvalidValueError, match=r"scores of one shape \(n_examples,\), got \[\(1,\), \(2,\)\]"):
         rank_average([[1, 2], [3]])

@@ -53,6 +53,14 @@ def test_embeddings_are_compared_by_their_cosine():
         np.testing.assert_allclose(NearDuplicate(column=None).fit(kind).scores_, expected, atol=1e-6)
 
 
+def test_copies_of_an_embedding_score_lowest_to_the_last_bit_zero_vectors_too():
+    X = np.random.default_rng(0).normal(size=(6, 7)).astype(np.float32)
+    X[5] = [0.0, -0.0, *[0.0] * 5]
+    scores = NearDuplicate(column=None).fit(X[[0, 1, 2, 3, 5, 0, 1, 2, 3, 5]]).scores_
+    assert scores[5:].tolist() == [-1.0] * 5  # their cosines differ from 1 by rounding
+    assert scores[:5].min() > -1.0
+
+
 def test_texts_of_tokens_are_texts():
     rows = [{"text": text.split()} for text in TEXTS]
     np.testing.assert_array_equal(NearDuplicate().fit(rows).scores_, NearDuplicate(column=None).fit(TEXTS).scores_)

@@ -339,7 +339,14 @@ def test_the_cutoff_is_the_percentile_of_the_threshold_examples():
 
 @pytest.mark.parametrize(
     ("rows", "percentile", "words"),
-    [([0], 101, r"percentile must be in \[0, 100\], got 101"), ([], 99, "were all seen"), ([1], 99, "were all seen")],
+    [
+        ([0], 101, r"percentile must be in \[0, 100\], got 101"),
+        ([0], "high", r"percentile must be in \[0, 100\], got 'high'"),
+        ([], 99, "were all seen"),
+        ([1], 99, "were all seen"),
+        ([0, 2], 99, r"threshold_indices must be in \[0, 2\), got 0 to 2"),
+        ([-1], 99, r"threshold_indices must be in \[0, 2\), got -1 to -1"),
+    ],
 )
 def test_a_cutoff_without_threshold_examples_is_refused(rows, percentile, words):
     with pytest.raises(InvalidValueError, match=words):

@@ -160,6 +160,11 @@ def test_null_parts_that_do_not_belong_together_are_refused():
         PVI().fit(DATA)
 
 
+def test_a_forward_without_a_loss_is_refused():
+    with pytest.raises(InvalidValueError, match=r"PVI needs a forward that returns 'loss'.*, got only 'logits'"):
+        PVI().fit(DATA, model=nn.Identity(), forward=lambda _, batch: {"logits": batch[0]})
+
+
 def test_frequencies_come_from_fit():
     with pytest.raises(NotFittedError, match="no label frequencies yet"):
         PVI().transform(DATA, model=nn.Identity())
@@ -187,6 +192,8 @@ def test_a_table_of_another_size_is_refused_at_reset(table):
 def test_a_table_that_is_not_finite_is_refused_and_the_row_named():
     with pytest.raises(InvalidValueError, match="must be finite, got nan in row 1"):
         ReducibleLoss([0.0, float("nan")]).reset(2)
+    with pytest.raises(InvalidTypeError, match="irreducible_loss must be an array of numbers, got "):
+        ReducibleLoss(["low", "high"]).reset(2)
 
 
 def test_rows_beyond_the_table_are_refused_as_by_every_scorer():

@@ -99,3 +99,11 @@ def test_a_row_is_named_in_the_whole_data_set_and_not_in_its_batch():
 def test_a_batch_size_out_of_range_is_refused():
     with pytest.raises(DataPruneError, match=r"FunctionScore.batch_size must be at least 1, got 0"):
         FunctionScore(n_letters, batch_size=0).fit(ROWS)
+
+
+def test_what_is_beyond_float32_is_infinite():
+    assert ColumnScore("x").fit([{"x": 1e300}, {"x": -1e300}, {"x": 1}]).scores_.tolist() == [
+        float("inf"),
+        -float("inf"),
+        1.0,
+    ]

@@ -169,7 +169,18 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         ScoreStore.load(tmp_path / "other")
 
 
-@pytest.mark.parametrize("parameters", [{"smoothing": "median"}, {"ema_weight": 0.0}, {"ema_weight": 1.1}])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"smoothing": "median"},
+        {"ema_weight": 0.0},
+        {"ema_weight": 1.1},
+        {"ema_weight": "most"},
+        {"std_bonus": float("nan")},
+        {"std_bonus": float("inf")},
+        {"std_bonus": "one"},
+    ],
+)
 def test_parameters_out_of_range_are_refused(parameters):
     with pytest.raises(DataPruneError, match=next(iter(parameters))):
         ScoreStore(3, **parameters)

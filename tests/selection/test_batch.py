@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dataprune import BatchTopK, RobustWeights, SelectiveBackprop
+from dataprune import BatchTopK, BatchWindow, RobustWeights, SelectiveBackprop
 from dataprune.errors import InvalidTypeError, InvalidValueError
 
 
@@ -12,7 +12,9 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("policy", [BatchTopK(keep_fraction=0.3), SelectiveBackprop(keep_fraction=0.3)])
+@pytest.mark.parametrize(
+    "policy", [BatchTopK(keep_fraction=0.3), BatchWindow(keep_fraction=0.3), SelectiveBackprop(keep_fraction=0.3)]
+)
 @pytest.mark.parametrize("n_examples", [1, 2, 3, 10, 33])
 @pytest.mark.parametrize("kind", ["drawn", "alike", "huge", "with infinity"])
 def test_a_batch_keeps_exactly_its_share_with_weights_of_mean_one(policy, n_examples, kind):
@@ -32,6 +34,26 @@ def test_a_batch_keeps_exactly_its_share_with_weights_of_mean_one(policy, n_exam
 def test_batch_top_k_keeps_the_hardest_and_ties_keep_the_earlier_row():
     weights = BatchTopK(keep_fraction=0.5).weigh(torch.tensor([1.0, 3.0, 1.0, 1.0]))
     assert weights.tolist() == [2.0, 2.0, 0.0, 0.0]
+
+
+def test_a_window_is_the_band_of_the_authors_code():
+    losses, frac = torch.rand(8, generator=seeded(3)), 0.25
+    capacity = int(frac * len(losses))
+    for portion in range(4):
+        band = torch.sort(losses, descending=True)[0][portion * capacity : (portion + 1) * capacity]
+        weights = BatchWindow(offset_fraction=portion * frac, keep_fraction=frac).weigh(losses)
+        assert sorted(losses[weights > 0].tolist()) == sorted(band.tolist())
+        assert (weights * losses).mean().item() == pytest.approx(band.mean().item())
+
+
+def test_a_window_shrinks_its_offset_before_its_count_and_ties_keep_the_earlier_row():
+    scores = torch.tensor([5.0, 1.0, 1.0, 1.0])
+    assert BatchWindow(offset_fraction=0.25, keep_fraction=0.5).weigh(scores).tolist() == [0.0, 2.0, 2.0, 0.0]
+    assert BatchWindow(offset_fraction=1.0, keep_fraction=0.75).weigh(scores).tolist() == pytest.approx(
+        [0, *[4 / 3] * 3]
+    )
+    assert BatchWindow(offset_fraction=0.5).weigh(torch.tensor([2.0])).tolist() == [1.0]
+    assert torch.equal(BatchWindow(offset_fraction=0.0).weigh(scores), BatchTopK(keep_fraction=0.5).weigh(scores))
 
 
 def test_selective_backprop_draws_as_the_slow_reference_does():
@@ -72,11 +94,12 @@ def test_robust_weights_are_a_softmax_and_carry_no_gradient():
     ("policy", "error", "words"),
     [
         (BatchTopK(keep_fraction=0), InvalidValueError, "BatchTopK.keep_fraction"),
+        (BatchWindow(offset_fraction=2), InvalidValueError, r"BatchWindow.offset_fraction must be in \[0, 1\]"),
         (SelectiveBackprop(keep_fraction=1.5), InvalidValueError, "SelectiveBackprop.keep_fraction"),
         (SelectiveBackprop(keep_fraction="half"), InvalidTypeError, "SelectiveBackprop.keep_fraction"),
         (RobustWeights(temperature=0.0), InvalidValueError, "RobustWeights.temperature"),
     ],
-    ids=["nothing", "more than all", "a word", "no temperature"],
+    ids=["nothing", "an offset beyond all", "more than all", "a word", "no temperature"],
 )
 def test_a_wrong_parameter_is_named(policy, error, words):
     with pytest.raises(error, match=words):

@@ -112,6 +112,7 @@ def test_listed_rows_go_before_the_unseen():
         (KeepAlways(indices=[-1]), {}, r"KeepAlways.indices must be in \[0, 5\), got -1"),
         (KeepAlways(indices=[True, False]), {}, "indices must be a list of row numbers, got bool"),
         (KeepAlways(indices=[0.5]), {}, "indices must be a list of row numbers, got float64"),
+        (KeepAlways(indices=[[1], [1, 2]]), {}, r"indices must be a list of row numbers, got \[\[1\], \[1, 2\]\]"),
         (KeepAlways(KeepAlways()), {}, "KeepAlways.selector must not be a KeepAlways"),
         (KeepTogether(), {}, r"KeepTogether.fit\(\) needs groups=..., got None"),
         (KeepTogether(reduction="sum"), {"groups": [0] * 5}, "reduction must be one of 'mean', 'max', got 'sum'"),

@@ -54,3 +54,8 @@ def test_scores_count_by_what_they_cost(scores, expected):
     cost = [9.0, 1.0, 2.0] if scores[0] != 3e38 else [9.0, 1.0, 1.0]
     kept = ScorePerCost().fit(np.array(scores, np.float32), n_keep=1, cost=cost).indices_
     assert kept.tolist() == expected
+
+
+def test_a_cost_that_vanishes_beside_another_makes_no_score_unseen():
+    kept = ScorePerCost().fit([0.0, 2.0, 1.0, 3.0], n_keep=2, cost=[1e-300, 1e-300, 1.0, 1e300]).indices_
+    assert kept.tolist() == [1, 2]

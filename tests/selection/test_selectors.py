@@ -7,9 +7,29 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from dataprune import RandomK, Selector, TopK, WeightedK
+from dataprune import (
+    BothEnds,
+    BudgetedTopK,
+    ClassBalanced,
+    ClassFloor,
+    ClusteredK,
+    DynamicPruner,
+    EpsilonGreedy,
+    ImportanceSample,
+    KeepAlways,
+    KeepTogether,
+    Loss,
+    RandomK,
+    ScoreWindow,
+    Selector,
+    StratifiedK,
+    SubmodularMixture,
+    TopK,
+    TopOrStratified,
+    WeightedK,
+)
 from dataprune.errors import DataPruneError, InvalidTypeError, InvalidValueError, NotFittedError
 from dataprune.selection.base import take_rows
 
@@ -203,6 +223,66 @@ def test_what_is_known_of_the_examples_reaches_the_selector_and_stays_with_its_r
 def test_what_a_selector_needs_is_checked(columns, words):
     with pytest.raises(InvalidValueError, match=words):
         HardestOfClassOne().fit([0.5, 0.7], **columns)
+
+
+@pytest.mark.parametrize(
+    ("scores", "columns", "words"),
+    [
+        (["a", "b"], {}, r"HardestOfClassOne.fit\(\).scores must be an array of numbers, got \['a', 'b'\]"),
+        ([[0.5], [0.5, 0.7]], {}, r"fit\(\).scores must be an array of numbers"),
+        (
+            [0.5, 0.7],
+            {"cost": ["a", "a"]},
+            r"HardestOfClassOne.fit\(\).cost must be an array of numbers, got \['a', 'a'\]",
+        ),
+        ([0.5, 0.7], {"cost": [[1.0], [2.0]]}, r"needs cost of shape \(n_examples,\), got \(2, 1\)"),
+        ([0.5, 0.7], {"cost": 3.0}, "needs cost for each of 2 scores, got one value"),
+        ([0.5, 0.7], {"features": [["x"], ["y"]]}, r"fit\(\).features must be an array of numbers"),
+        ([0.5, 0.7], {"features": [[1.0], [1.0, 2.0]]}, r"fit\(\).features must be an array of numbers"),
+        ([0.5, 0.7], {"labels": 1}, "needs labels for each of 2 scores, got one value"),
+        ([0.5, 0.7], {"groups": [[1], [1, 2]]}, "needs groups with one value per example, got rows of different"),
+    ],
+)
+def test_what_is_no_column_of_numbers_is_one_sentence(scores, columns, words):
+    with pytest.raises(DataPruneError, match=words):
+        HardestOfClassOne().fit(scores, **{"labels": [1, 0], "cost": [1.0, 1.0], **columns}, n_keep=1)
+
+
+@pytest.mark.parametrize("seed", [-1, "a", 1.5, [0, -1]])
+def test_what_is_no_seed_is_one_sentence(seed):
+    with pytest.raises(DataPruneError, match=r"RandomK\.random_state must be a whole number of at least 0"):
+        RandomK(random_state=seed).fit([1.0, 2.0], n_keep=1)
+
+
+@pytest.mark.parametrize(
+    ("selector", "words"),
+    [
+        (ScoreWindow(offset_fraction=2), "ScoreWindow.offset_fraction"),
+        (BothEnds(hard_fraction="half"), "BothEnds.hard_fraction"),
+        (EpsilonGreedy(epsilon=-1), "EpsilonGreedy.epsilon"),
+        (StratifiedK(n_strata=0), "StratifiedK.n_strata"),
+        (StratifiedK(cutoff_fraction=2), "StratifiedK.cutoff_fraction"),
+        (TopOrStratified(n_strata=0), "TopOrStratified.n_strata"),
+        (ImportanceSample(max_weight=0), "ImportanceSample.max_weight"),
+        (BudgetedTopK(cost_fraction=0), "BudgetedTopK.cost_fraction"),
+        (ClusteredK(n_clusters=0), "ClusteredK.n_clusters"),
+        (SubmodularMixture(epsilon=2), "SubmodularMixture.epsilon"),
+        (ClassBalanced(share="half"), "ClassBalanced.share"),
+        (ClassFloor(n_min=-1), "ClassFloor.n_min"),
+        (KeepTogether(reduction="min"), "KeepTogether.reduction"),
+        (KeepAlways(ClassBalanced(ScoreWindow(offset_fraction=2))), "ScoreWindow.offset_fraction"),
+    ],
+)
+def test_a_parameter_out_of_range_is_refused_before_a_run_and_where_all_are_kept(selector, words):
+    rows, known = np.arange(4), {"cost": np.ones(4), "features": np.eye(4)}
+    pruner = DynamicPruner(Loss(), selector)
+    for refused in (
+        selector.check,
+        lambda: selector.fit(rows, rows, groups=rows, n_keep=4, **known),
+        lambda: pruner.attach(DataLoader(rows), n_epochs=3, labels=rows, groups=rows, **known),
+    ):
+        with pytest.raises(DataPruneError, match=words):
+            refused()
 
 
 def test_a_selector_without_a_rule_says_so():

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from dataprune import CyclicScheduler, DynamicPruner
-from dataprune.errors import InvalidTypeError, InvalidValueError
+from dataprune.errors import DataPruneError, InvalidTypeError, InvalidValueError
 from dataprune.selection.clustered import ClusteredK, KCenter
 from dataprune.selection.submodular import FacilityLocation, SubmodularMixture
 
@@ -154,6 +154,18 @@ def test_what_cannot_be_used_is_refused_whatever_is_asked_for(selector, columns,
     for n_keep in (1, 3):
         with pytest.raises(InvalidValueError, match=words):
             selector.fit(np.zeros(3), n_keep=n_keep, **columns)
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (np.array([0, "a", None], object), "needs groups of one kind, got NoneType and int and str"),
+        (np.ones((3, 2)), r"needs groups with one value per example, got the shape \(3, 2\)"),
+    ],
+)
+def test_tasks_that_cannot_be_told_apart_are_refused(groups, words):
+    with pytest.raises(DataPruneError, match=f"SubmodularMixture.fit.. {words}"):
+        SubmodularMixture().fit(np.zeros(3), features=np.eye(3), groups=groups, n_keep=1)
 
 
 def test_parameters_of_the_wrong_kind_are_refused():

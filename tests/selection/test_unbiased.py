@@ -181,6 +181,16 @@ def test_unseen_examples_are_never_dropped_while_the_budget_holds_them():
             assert 4 not in three.indices_
 
 
+def test_weights_pass_their_bounds_only_where_certain_rows_take_the_budget():
+    scores = np.concatenate([np.full(60, NAN), np.arange(40.0)])
+    soft = SoftPrune(random_state=0).fit(scores, n_keep=61)
+    np.testing.assert_allclose(soft.weights_, [0.61] * 60 + [0.61 * 40], rtol=1e-6)
+    heaviest = max(ImportanceSample(random_state=seed).fit(scores, n_keep=61).weights_.max() for seed in range(40))
+    assert heaviest > 10
+    for seed in range(40):
+        assert ImportanceSample(random_state=seed).fit(scores[60:], n_keep=20).weights_.max() <= 10
+
+
 def test_probabilities_are_proportional_to_the_score_and_capped_at_one():
     total = np.zeros(5)
     for seed in range(4000):

@@ -8,6 +8,7 @@ from training_parts import N, classifier, loader, points
 from dataprune import (
     EL2N,
     BatchTopK,
+    BatchWindow,
     ConstantScheduler,
     DynamicPruner,
     GraNd,
@@ -34,7 +35,9 @@ def weights_of(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-@pytest.mark.parametrize("policy", [BatchTopK(keep_fraction=0.25), SelectiveBackprop(keep_fraction=0.25)])
+@pytest.mark.parametrize(
+    "policy", [BatchTopK(keep_fraction=0.25), BatchWindow(keep_fraction=0.25), SelectiveBackprop(keep_fraction=0.25)]
+)
 def test_fit_trains_on_the_share_of_each_batch_and_tells_what_it_cost(policy):
     trained = []
 

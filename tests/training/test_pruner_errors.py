@@ -62,6 +62,10 @@ class Stream(IterableDataset):
         ({"scorer": None}, "DynamicPruner.scorer must be given for TopK, got None. Pass a scorer"),
         ({"scorer": NotObservable()}, "refresh must be 'full' for NotObservable, got 'observed'"),
         ({"scorer": NotObservable(), "refresh": 0.5}, "refresh must be 'full' for NotObservable, got 0.5"),
+        (
+            {"scheduler": SoftPruneScheduler(), "refresh": "full"},
+            "refresh must not be 'full' for SoftPruneScheduler: how many it keeps follows from scores that are there",
+        ),
         ({"refresh": "full"}, r"attach\(\) needs model=... with refresh='full', got None"),
         ({"refresh": 0.5}, r"attach\(\) needs model=... with refresh=0.5, got None"),
         (

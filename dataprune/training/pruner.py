@@ -878,7 +878,7 @@ class DynamicPruner(BaseEstimator):
         eval_dataset : map-style data set, optional
             Evaluated after each epoch; the best epoch's weights are put back at the end.
         metrics : callable, optional
-            Maps an iterable of signals, one per batch, to named values; by default accuracy and loss.
+            Maps an iterable of signals, one per batch, to named values; by default accuracy, of classes, and loss.
         best_metric : str, optional
             What "best" means; by default the first metric. ``loss`` is minimised, any other maximised.
         callbacks : sequence of callable, default=()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -735,7 +736,8 @@ class DynamicPruner(BaseEstimator):
             "drop_last": self.drop_last_,
             "whole_updates": self.whole_updates_,
         }
-        return {name: repr(value) for name, value in settings.items()}
+        # Without the addresses of functions, which are others in the process that goes on.
+        return {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)) for name, value in settings.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken; call `attach` with the same data first.

@@ -87,7 +87,8 @@ class DynamicPruner(BaseEstimator):
     weights_ : ndarray of float32, shape (n_kept,)
         Their loss weights.
     n_epochs_trained_ : ndarray of int32, shape (n_examples,)
-        Epochs that each example was trained in.
+        Epochs that each example was trained in. What a batch policy leaves out is subtracted in `fit` alone; in other
+        loops it goes through the model with weight 0, and counts as trained.
     epoch_ : int
         Current epoch; -1 before the first.
     best_epoch_ : int

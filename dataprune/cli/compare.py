@@ -15,6 +15,7 @@ from dataprune.cli.errors import wrong_usage
 from dataprune.cli.options import AsJson, to_arguments
 from dataprune.cli.printing import print_json, print_table, print_text
 from dataprune.cli.settings import RunFileArgument, Settings, to_config
+from dataprune.errors import check_count
 from dataprune.runs.config import RunConfig
 
 
@@ -55,6 +56,9 @@ def compare(  # numpydoc ignore=PR01
         "n_epochs": n_epochs,
         **to_arguments("--set", setting, example="n_epochs=3"),
     }
+    with wrong_usage():
+        check_count("compare", "n_seeds", n_seeds, minimum=1)
+        check_count("compare", "n_processes", n_processes, minimum=1)
     config = to_config(run_file, {name: value for name, value in options.items() if value is not None})
 
     from dataprune.runs.compare import FULL, methods_to_compare, paired_interval

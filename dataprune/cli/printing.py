@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,17 @@ def print_json(value: object) -> None:
     Parameters
     ----------
     value : object
-        Anything that `json` can write.
+        Anything that `json` can write; numbers that are not finite, which JSON lacks, are null.
     """
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def metric_text(name: str, value: float) -> str:

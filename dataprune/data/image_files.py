@@ -106,6 +106,8 @@ def _to_dataset(images: NDArray[Any], labels: NDArray[Any], path: Path) -> datas
             f"{path} must hold images (n, height, width) or (n, height, width, channels) and labels (n,), got "
             f"{images.shape} and {labels.shape}."
         )
+    if not (labels.dtype.kind in "iubU" or (labels.dtype.kind == "f" and np.array_equal(labels, labels.round()))):
+        raise DataError(f"{path} must hold labels that are whole numbers or texts, got {labels.dtype}.")
     if images.dtype not in {np.dtype(np.uint8), np.dtype(np.float32)}:
         images = images.astype(np.float32)
     kind = datasets.Array2D if images.ndim == 3 else datasets.Array3D

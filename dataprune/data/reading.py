@@ -132,6 +132,8 @@ def read_file(path: Path) -> datasets.Dataset:
         return datasets.Dataset(table)
     except DataError:
         raise
+    except UnicodeDecodeError:
+        raise _not_in_utf8(path) from None
     except (OSError, EOFError, ValueError, OverflowError, zlib.error, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {_one_line(error)}.") from None
 
@@ -172,11 +174,12 @@ def map_file(path: Path, folder: Path, *, progress: Progress | None = None) -> d
         return read_file(path)
     try:
         table = pa.concat_tables(_mapped(_blocks(path), folder, progress), promote_options="permissive")
+        is_whole = len({*table.column_names}) == len(table.column_names) and table.num_rows > 0
     except DataError:
         raise
     except (OSError, EOFError, ValueError, OverflowError, zlib.error, pa.ArrowException):
         return read_file(path)  # types that change on the way, or a broken file: it says where
-    if len({*table.column_names}) < len(table.column_names) or table.num_rows == 0:
+    if not is_whole or (path.suffix == ".csv" and _has_bytes(table)):
         return read_file(path)
     return datasets.Dataset(table)
 
@@ -290,12 +293,27 @@ def _read_csv(path: Path) -> pa.Table:
     size = path.stat().st_size
     if size == 0:
         return pa.table({})
+    with path.open("rb") as file:
+        if file.read(2) in {b"\xff\xfe", b"\xfe\xff"}:  # the mark of UTF-16, which some spreadsheets write
+            raise _not_in_utf8(path)
     # One block and one thread: types are inferred from the whole file, and errors give the row.
-    return pyarrow.csv.read_csv(
+    table = pyarrow.csv.read_csv(
         path,
         read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=min(size + 1, 2**31 - 1)),
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
     )
+    if _has_bytes(table):
+        raise _not_in_utf8(path)
+    return table
+
+
+def _has_bytes(table: pa.Table) -> bool:
+    """Tell whether a column is bytes, which texts of another encoding than UTF-8 become."""
+    return any(pa.types.is_binary(kind) for kind in table.schema.types)
+
+
+def _not_in_utf8(path: Path) -> DataError:
+    return DataError(f"{path} cannot be read: it is not in UTF-8. Save it so; in a spreadsheet, as 'CSV UTF-8'.")
 
 
 def _read_json(path: Path) -> list[dict[str, Any]]:
@@ -334,12 +352,17 @@ def _table_of(rows: list[dict[str, Any]], path: Path) -> pa.Table:
     for name in dict.fromkeys(name for row in rows for name in row):
         try:
             columns[name] = pa.array([row.get(name) for row in rows])
-        except (ValueError, OverflowError, pa.ArrowException) as error:
+        except OverflowError:
+            raise DataError(
+                f"Column {name!r} of {path} must hold whole numbers of at most 64 bits. Write larger ones as texts."
+            ) from None
+        except (ValueError, pa.ArrowException) as error:
             raise DataError(f"Column {name!r} of {path} must hold values of one type: {_one_line(error)}.") from None
     return pa.table(columns)
 
 
 def _from_datasets(loaded: Any, *, place: str | Path) -> dict[str, tuple[str, datasets.Dataset]]:
+    loaded = loaded.with_format(None)  # a format that was saved may hide columns, or make tensors of numbers
     if isinstance(loaded, datasets.Dataset):
         return {"train": (str(place), loaded)}
     splits = _one_per_split({name: name for name in loaded}, place=place, found=sorted(loaded))

@@ -7,6 +7,8 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from dataprune.data.reading import FORMATS, Progress
 from dataprune.errors import DataError, InvalidValueError
 
 ROWS_PER_CHUNK = 10_000  # written at a time: memory stays bounded
+TEXT_OF = (date, time, timedelta, Decimal)
+"""Kinds of values that JSON lacks, and that are written as texts; a datetime is a date."""
 
 
 def check_writable(path: str | Path) -> None:
@@ -95,15 +99,22 @@ def _write(part: Path, dataset: datasets.Dataset, name: str, progress: Progress 
     if name.endswith((".parquet", ".csv")):
         _write_tables(part, dataset, name, progress)
         return
+
+    def as_text(value: object) -> str:
+        if not isinstance(value, TEXT_OF):
+            raise DataError(f"{name} cannot hold a value of the kind {type(value).__name__}. Write .parquet.")
+        return str(value)
+
     is_list, is_first = name.endswith(".json"), True
+    plain = dataset.with_format(None)
     with gzip.open(part, "wt", encoding="utf-8") if name.endswith(".gz") else part.open("w", encoding="utf-8") as file:
         file.write("[\n" if is_list else "")
         for start in range(0, len(dataset), ROWS_PER_CHUNK):
-            columns = dataset[start : start + ROWS_PER_CHUNK]
+            columns = plain[start : start + ROWS_PER_CHUNK]
             for values in zip(*columns.values(), strict=True):
                 row = dict(zip(columns, values, strict=True))
                 file.write(",\n" if is_list and not is_first else "")
-                file.write(json.dumps(row, ensure_ascii=False, default=str) + ("" if is_list else "\n"))
+                file.write(json.dumps(row, ensure_ascii=False, default=as_text) + ("" if is_list else "\n"))
                 is_first = False
             if progress is not None:
                 _tell(progress, start + ROWS_PER_CHUNK, len(dataset))
@@ -151,6 +162,7 @@ def _flat(table: Any, name: str) -> Any:
     for position, field in enumerate(table.schema):
         if pa.types.is_list(field.type) and pa.types.is_string(field.type.value_type):
             table = table.set_column(position, field.name, pc.binary_join(table.column(position), " "))
-        elif pa.types.is_nested(field.type):
-            raise DataError(f"{name} cannot hold the column {field.name!r} of {field.type}. Write .jsonl or .parquet.")
+        elif pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
+            other = ".parquet" if pa.types.is_binary(field.type) else ".jsonl or .parquet"
+            raise DataError(f"{name} cannot hold the column {field.name!r} of {field.type}. Write {other}.")
     return table

@@ -87,7 +87,7 @@ def read_run_file(path: str | Path) -> RunFile:
         If a setting is of the wrong kind.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")  # some editors write the mark
         settings = tomllib.loads(text)
     except FileNotFoundError:
         raise StateError(f"The run file {path} does not exist.") from None

@@ -397,7 +397,9 @@ def read_scores(path: str | Path, n_rows: int) -> tuple[NDArray[np.int64], NDArr
     if not (pa.types.is_integer(rows.type) and rows.null_count == 0 and is_number):
         _name_wrong_score(path, rows.to_pylist(), scores.to_pylist())
     rows = rows.cast("int64").to_numpy()
-    scores = scores.cast("float32").to_numpy()  # a null is NaN
+    scores = (
+        scores.cast("float64", safe=False).to_numpy().astype(np.float32)
+    )  # a null is NaN; of whole numbers the nearest
     order = np.argsort(rows, kind="stable")
     rows, scores = rows[order], scores[order]
     if len(rows) and not (rows[0] >= 0 and rows[-1] < n_rows):

@@ -72,7 +72,7 @@ def default_metrics(signals: Iterable[Mapping[str, Tensor]]) -> dict[str, float]
     Returns
     -------
     dict of str to float
-        ``accuracy`` over the labels that count, if any, and ``loss``.
+        ``accuracy`` over the labels that count, if there are any and they are classes, and ``loss``.
 
     Examples
     --------
@@ -84,12 +84,18 @@ def default_metrics(signals: Iterable[Mapping[str, Tensor]]) -> dict[str, float]
     for batch in signals:
         total_loss += float(batch["loss"].double().sum())
         n_examples += len(batch["loss"])
-        if {"logits", "labels"} <= batch.keys():
+        if {"logits", "labels"} <= batch.keys() and _are_classes(batch["labels"], batch["logits"]):
             counted = batch["labels"] >= 0
             n_right += int(((batch["logits"].argmax(-1) == batch["labels"]) & counted).sum())
             n_labels += int(counted.sum())
     accuracy = {"accuracy": n_right / n_labels} if n_labels else {}
     return {**accuracy, "loss": total_loss / max(1, n_examples)}
+
+
+def _are_classes(labels: Tensor, logits: Tensor) -> bool:
+    """Tell one class per row of the logits from a number, and from several classes at once."""
+    has_kind = not labels.is_floating_point() and labels.dtype != torch.bool
+    return has_kind and labels.shape == logits.shape[:-1] and logits.shape[-1] > 1
 
 
 class BestModel:
@@ -139,8 +145,10 @@ class BestModel:
         Raises
         ------
         InvalidValueError
-            If the metric is not among the values.
+            If there are no values, or the metric is not among them.
         """
+        if not metrics:
+            raise InvalidValueError("DynamicPruner.fit() needs metrics=... that returns at least one value, got none.")
         name = self.metric or next(iter(metrics))
         if name not in metrics:
             raise InvalidValueError(f"DynamicPruner.best_metric must be one of {', '.join(metrics)}, got {name!r}.")

@@ -66,7 +66,8 @@ class EpochRecord:
     n_tokens_scored : int or None
         Their tokens.
     n_left_out : int
-        Kept examples that a batch policy left out of their batches, before any gradient.
+        Kept examples that a batch policy left out of their batches, before any gradient: `DynamicPruner.fit` does. In a
+        loop of your own, in Trainer and in Lightning they go through the model with weight 0, and are not among these.
     n_tokens_left_out : int or None
         Their tokens.
     score_quantiles : list of float or None

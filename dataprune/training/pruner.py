@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -86,7 +87,8 @@ class DynamicPruner(BaseEstimator):
     weights_ : ndarray of float32, shape (n_kept,)
         Their loss weights.
     n_epochs_trained_ : ndarray of int32, shape (n_examples,)
-        Epochs that each example was trained in.
+        Epochs that each example was trained in. What a batch policy leaves out is subtracted in `fit` alone; in other
+        loops it goes through the model with weight 0, and counts as trained.
     epoch_ : int
         Current epoch; -1 before the first.
     best_epoch_ : int
@@ -735,7 +737,8 @@ class DynamicPruner(BaseEstimator):
             "drop_last": self.drop_last_,
             "whole_updates": self.whole_updates_,
         }
-        return {name: repr(value) for name, value in settings.items()}
+        # Without the addresses of functions, which are others in the process that goes on.
+        return {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)) for name, value in settings.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken; call `attach` with the same data first.
@@ -878,7 +881,7 @@ class DynamicPruner(BaseEstimator):
         eval_dataset : map-style data set, optional
             Evaluated after each epoch; the best epoch's weights are put back at the end.
         metrics : callable, optional
-            Maps an iterable of signals, one per batch, to named values; by default accuracy and loss.
+            Maps an iterable of signals, one per batch, to named values; by default accuracy, of classes, and loss.
         best_metric : str, optional
             What "best" means; by default the first metric. ``loss`` is minimised, any other maximised.
         callbacks : sequence of callable, default=()

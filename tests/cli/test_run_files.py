@@ -137,6 +137,11 @@ def test_keys_of_tables_are_not_taken_for_settings(tmp_path):
     assert read_run_file(path).lines["n_epochs"] == 5
 
 
+def test_the_mark_that_some_editors_write_is_passed_over(tmp_path):
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfn_epochs = 3\r\n")
+    assert read_run_file(tmp_path / "a.toml").settings == {"n_epochs": 3}
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(StateError, match=r"missing\.toml does not exist"):
         read_run_file(tmp_path / "missing.toml")

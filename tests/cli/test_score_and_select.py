@@ -208,6 +208,13 @@ def test_a_score_that_is_missing_is_of_a_row_never_seen_and_kept_first(rows, tmp
     assert read_file(tmp_path / "o.jsonl")["utterance"][:] == [TEXTS[0], TEXTS[20]]
 
 
+def test_scores_may_be_whole_numbers_of_any_size(rows, tmp_path):
+    write_rows(tmp_path / "s.jsonl", [{"source_row": i, "score": 2**60 if i == 20 else 2**24 + 1} for i in range(28)])
+    words = ["--scores", tmp_path / "s.jsonl", "--keep-fraction", 0.04, "--output", tmp_path / "o.jsonl"]
+    assert run_cli("select", rows, *words).exit_code == 0
+    assert read_file(tmp_path / "o.jsonl")["utterance"][:] == [TEXTS[20]]
+
+
 def test_scores_of_other_data_are_refused(rows, tmp_path):
     write_rows(tmp_path / "s.jsonl", [{"source_row": 99, "score": 1.0}])
     words = ["--scores", tmp_path / "s.jsonl", "--keep-fraction", 0.5, "--output", tmp_path / "o.csv"]

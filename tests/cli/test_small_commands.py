@@ -13,6 +13,7 @@ import dataprune
 from dataprune import CyclicScheduler
 from dataprune.cli import app
 from dataprune.cli.errors import to_options
+from dataprune.cli.printing import print_json
 from dataprune.scheduling.by_name import SCHEDULERS, make_scheduler
 from dataprune.scheduling.ramps import StepScheduler
 
@@ -135,6 +136,9 @@ def test_help_does_not_wait_for_the_libraries_that_a_run_needs():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+COMPARE = ("compare", "--data", "data", "--model", "encoder", "--output-dir", "runs")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -154,6 +158,8 @@ def test_help_does_not_wait_for_the_libraries_that_a_run_needs():
             "Error: --n-cycle-epochs must be left out with the scheduler 'constant', got 2.",
         ),
         (["plan", "--n-examples", "9", "--n-levels", "4"], "must be left out with the scheduler 'cyclic', got 4."),
+        ([*COMPARE, "--n-seeds", "0"], "Error: --n-seeds must be at least 1, got 0."),
+        ([*COMPARE, "--n-processes", "0"], "Error: --n-processes must be at least 1, got 0."),
         (["demo", "--n-seeds", "1"], "Error: --n-seeds must be at least 2, got 1."),
     ],
 )
@@ -162,6 +168,12 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(words, sentence):
     assert (done.exit_code, done.stdout) == (2, "")
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_json_has_no_numbers_that_json_lacks(capsys):
+    print_json({"loss": float("nan"), "scores": [1.5, float("inf")], "pair": (2, None)})
+    out = capsys.readouterr().out
+    assert json.loads(out, parse_constant=pytest.fail) == {"loss": None, "scores": [1.5, None], "pair": [2, None]}
 
 
 @pytest.mark.parametrize(

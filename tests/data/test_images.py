@@ -174,6 +174,12 @@ def test_what_is_no_image_is_refused(image, sentence):
         ({"pictures": GREY}, "must hold the arrays 'images' and 'labels' .* got 'pictures'"),
         ({"images": GREY, "labels": [0]}, r"must hold images \(n, height, width\) .* got \(4, 6\) and \(1,\)"),
         ({"images": np.stack([GREY] * 2), "labels": [0]}, r"labels \(n,\), got \(2, 4, 6\) and \(1,\)"),
+        ({"images": np.stack([GREY] * 2), "labels": [0.5, 1.5]}, "labels that are whole numbers or texts, got float64"),
+        (
+            {"images": np.stack([GREY] * 2), "labels": [0, np.nan]},
+            "labels that are whole numbers or texts, got float64",
+        ),
+        ({"images": np.stack([GREY] * 2), "labels": [b"a", b"b"]}, "whole numbers or texts, got .S1"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, sentence):

@@ -102,6 +102,12 @@ class TestSources:
         assert data.splits.num_rows == {"train": 18, "valid": 2}
         assert data.splits["valid"].features["label"].names == ["class 0", "class 1"]
 
+    def test_the_format_of_a_saved_dataset_hides_no_column(self, tmp_path):
+        rows = datasets.Dataset.from_list(sentences()).with_format("numpy", columns=["label"])
+        rows.save_to_disk(tmp_path / "saved")
+        train = load_data(tmp_path / "saved").splits["train"]
+        assert train[0] == {**sentences()[train[0]["source_row"]], "source_row": train[0]["source_row"]}
+
     def test_a_name_goes_to_the_hub_and_a_path_does_not(self, tmp_path, monkeypatch):
         asked = []
 
@@ -354,6 +360,19 @@ class TestBrokenData:
     def test_bytes_of_another_kind_are_one_sentence(self, tmp_path, name):
         (tmp_path / name).write_bytes(b"\xff\xfe\x00 nonsense,\x9d\n1,2\n")
         refused(rf"{name} cannot be read: [^\n]*\.$", tmp_path)
+
+    @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+    @pytest.mark.parametrize("content", ["text,label\ncafé,a\ntea,b\n", "thé,label\nx,a\ny,b\n"])
+    def test_a_table_in_another_encoding_than_utf8_is_told_so(self, tmp_path, content, encoding):
+        path = tmp_path / "train.csv"
+        path.write_text(content, encoding=encoding)
+        refused(r"train\.csv cannot be read: it is not in UTF-8\. Save it so", tmp_path)
+        with pytest.raises(DataError, match="it is not in UTF-8"):
+            reading.map_file(path, tmp_path)
+
+    def test_numbers_beyond_64_bits_are_told_so(self, tmp_path):
+        rows = [*sentences(), {"text": "a", "label": "b", "id": 2**64}]
+        refused("Column 'id' of .* at most 64 bits. Write larger ones as texts", write(tmp_path / "train.jsonl", rows))
 
     def test_a_truncated_gzip_file_is_one_sentence(self, tmp_path):
         whole = write(tmp_path / "whole.jsonl.gz", sentences(500)).read_bytes()

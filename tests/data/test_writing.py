@@ -1,5 +1,8 @@
 """What is written is read back the same, in every format."""
 
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
 import datasets
 import pytest
 
@@ -37,6 +40,26 @@ def test_lists_of_words_are_joined_in_csv_files_and_other_lists_refused(tmp_path
     with pytest.raises(DataError, match=r"b.csv cannot hold the column 'ids' of .* Write .jsonl or .parquet"):
         write_rows(tmp_path / "b.csv", datasets.Dataset.from_dict({"ids": [[1, 2]]}))
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_a_format_that_the_data_came_with_changes_nothing(tmp_path):
+    tensors = datasets.Dataset.from_list(ROWS).with_format("torch", columns=["weight"])
+    write_rows(tmp_path / "a.jsonl", tensors)
+    assert list(read_file(tmp_path / "a.jsonl")) == ROWS
+
+
+def test_times_and_decimals_are_texts_in_json_and_bytes_are_refused(tmp_path):
+    rows = {"when": [datetime(2026, 1, 31, 12, 30, tzinfo=UTC)], "day": [date(2026, 1, 31)], "price": [Decimal("1.50")]}
+    write_rows(tmp_path / "a.jsonl", datasets.Dataset.from_dict(rows))
+    assert read_file(tmp_path / "a.jsonl")[0] == {
+        "when": "2026-01-31 12:30:00+00:00",
+        "day": "2026-01-31",
+        "price": "1.50",
+    }
+    for name in ("b.jsonl", "b.json", "b.csv"):
+        with pytest.raises(DataError, match=rf"{name} cannot hold .* (bytes|binary)\. Write \.parquet"):
+            write_rows(tmp_path / name, datasets.Dataset.from_dict({"raw": [b"\xff"]}))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 @pytest.mark.parametrize(("name", "words"), [("a.xlsx", "must end in .jsonl"), ("no/a.csv", "does not exist")])

@@ -105,6 +105,7 @@ def test_every_part_is_there(page):
     tables = [*("Methods", "Where the time went", "Epoch by epoch", "Each class", "Hardest", "Never pruned")]
     assert [title for title in page.titles("h3") if title in tables] == tables
     assert {"Always pruned", "Never learned", "Most forgotten", "Repeat it", "Settings"} <= {*page.titles("h3")}
+    assert "The run file holds every setting." in page.text()  # which the command above it names
     labels = [a["aria-label"] for tag, a in page.elements if tag == "svg"]
     assert len(labels) == 7  # accuracy, time, kept, score quantiles, scores, data map, classes
     assert all(labels)

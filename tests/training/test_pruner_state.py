@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_parts import SCHEDULE, assert_same_run, classifier, loader, points, pruner, train_plainly, weights_of
 
-from dataprune import EL2N, CyclicScheduler, Loss, RandomK, WeightedK
+from dataprune import EL2N, BatchTopK, CyclicScheduler, DynamicPruner, FunctionScore, Loss, RandomK, WeightedK
 from dataprune.data.files import read_tensors, write_tensors
 from dataprune.errors import StateError
 from dataprune.scoring.store import ScoreStore
@@ -160,6 +160,7 @@ def test_the_state_of_other_data_is_refused():
         ({"scorer": Loss(smoothing="ema_plus_std")}, "saved with scorer="),
         ({"selector": RandomK()}, r"saved with selector=TopK\(\), but this run has RandomK\(\)"),
         ({"scheduler": CyclicScheduler(keep_fraction=0.4)}, "saved with scheduler="),
+        ({"batch_policy": BatchTopK()}, r"saved with batch_policy=None, but this run has BatchTopK\(\)"),
         ({"refresh": "observed", "random_state": 1}, "saved with random_state=0, but this run has 1"),
         ({"batch_size": 4}, "saved with batch_size=8, but this run has 4"),
         ({"n_accumulation": 2}, "saved with n_accumulation=1, but this run has 2"),
@@ -168,6 +169,24 @@ def test_the_state_of_other_data_is_refused():
 )
 def test_the_state_of_another_configuration_is_refused(changes, words):
     refused(first_part(10)[0].state_dict(), words, **changes)
+
+
+def test_a_state_saved_with_a_batch_policy_is_refused_without_it():
+    ours = pruner(batch_policy=BatchTopK(keep_fraction=0.5))
+    ours.attach(loader(), n_epochs=N_EPOCHS, model=classifier())
+    refused(ours.state_dict(), r"saved with batch_policy=BatchTopK\(keep_fraction=0\.5\), but this run has None")
+
+
+def test_a_scorer_that_holds_a_function_goes_on_in_another_process():
+    def with_a_function_of_its_own():
+        ours = DynamicPruner(FunctionScore(lambda rows: [float(label) for _, label in rows]), scheduler=SCHEDULE)
+        ours.attach(loader(), n_epochs=N_EPOCHS)
+        return ours
+
+    first, second = with_a_function_of_its_own(), with_a_function_of_its_own()
+    first.set_epoch(0)
+    second.load_state_dict(first.state_dict())  # the two functions have two addresses, as in two processes
+    assert second.epoch_ == 0
 
 
 def test_the_default_parts_may_be_left_out_or_named():

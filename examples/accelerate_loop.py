@@ -28,8 +28,7 @@ loader = prepare(accelerator, pruner, DataLoader(train, batch_size=16, shuffle=T
 model, optimizer = accelerator.prepare(model, optimizer)
 
 for epoch in range(N_EPOCHS):
-    pruner.set_epoch(epoch)  # on every process
-    for index, (features, labels) in loader:
+    for index, (features, labels) in loader:  # begins the next epoch: chooses its examples
         with accelerator.accumulate(model):
             logits = model(features)
             losses = F.cross_entropy(logits, labels, reduction="none")

@@ -90,8 +90,7 @@ def train_with_accelerate(run, *, bf16=False, saving=True):
     if run.resume:
         accelerator.load_state(str(run.folder / "accelerate"))
         pruner.load(run.folder / "pruner.safetensors")
-    for epoch in range(max(pruner.epoch_, 0), run.n_epochs):
-        pruner.set_epoch(epoch)
+    for _ in range(max(pruner.epoch_, 0), run.n_epochs):
         for index, (x, y) in loader:
             with accelerator.accumulate(model):
                 logits = model(x)

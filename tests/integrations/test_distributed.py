@@ -41,9 +41,13 @@ def run_ranks(modes, folder, n_ranks):
 
 MODES = [
     *("plain", "full", "share", "weighted", "resumed", "odd"),
-    *("trainer", "accelerate", "accelerate-odd", "lightning", "lightning-full", "lightning-odd"),
+    *("trainer", "lightning", "lightning-full", "lightning-odd"),
+    *("accelerate", "accelerate-odd", "accelerate-split", "accelerate-dispatch", "accelerate-dispatch-split-odd"),
+    *("accelerate-uneven-odd", "accelerate-uneven-49"),
 ]
-EVEN = [mode for mode in MODES if "odd" not in mode]
+ONLY_TWO = ["lightning-resumed", "accelerate-odd-resumed", "accelerate-dispatch-odd-resumed", "refused"]
+EVEN = [mode for mode in MODES if "odd" not in mode and "49" not in mode]
+ACCELERATE = [mode for mode in MODES if mode.startswith("accelerate")]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,7 @@ def one(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    return run_ranks([*MODES, "lightning-resumed", "refused"], tmp_path_factory.mktemp("two"), 2)
+    return run_ranks([*MODES, *ONLY_TWO], tmp_path_factory.mktemp("two"), 2)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -69,10 +73,7 @@ def test_each_example_is_trained_once_per_epoch_up_to_the_padding(mode, two):
         seen = Counter(row for rank in two[mode] for row in rank["visited"][epoch])
         assert len(seen) == n_kept
         padding = sum(seen.values()) - n_kept
-        if mode == "accelerate-odd":  # it fills the last batches of all ranks
-            assert padding == -n_kept % 8
-        else:
-            assert padding == (n_kept % 2 if mode.endswith("odd") else 0)
+        assert padding == (0 if mode == "accelerate-uneven-odd" else n_kept % 2)
 
 
 @pytest.mark.parametrize("mode", EVEN)
@@ -104,11 +105,26 @@ def test_trainer_makes_the_planned_steps_and_ends_at_its_learning_rate(one, two)
     assert two["trainer"][0]["kept"] == one["trainer"][0]["kept"] == [N, N // 2, N // 2, N // 2]
 
 
-@pytest.mark.parametrize("mode", ["accelerate", "accelerate-odd"])
+@pytest.mark.parametrize("mode", ACCELERATE)
 def test_accelerate_makes_the_planned_steps(mode, one, two):
     for ranks in (one, two):
         for rank in ranks[mode]:
             assert rank["steps"] == sum(rank["updates"]) == sum(rank["planned"])
+
+
+@pytest.mark.parametrize("mode", ["accelerate-odd", "accelerate-dispatch-split-odd"])
+def test_accelerate_resumes_before_a_padded_batch_as_if_nothing_had_happened(mode, two):
+    resumed = two[mode.replace("-split", "") + "-resumed"]
+    for ours, whole in zip(resumed, two[mode], strict=True):
+        assert ours == whole
+
+
+def test_uneven_batches_leave_no_rank_without_one(two):
+    first, second = (rank["sizes"] for rank in two["accelerate-uneven-odd"])
+    assert first == [*[4] * 5, 3, *[4] * 9]
+    assert second == [*[4] * 5, 2, *[4, 4, 3] * 3]
+    for rank in two["accelerate-uneven-49"]:  # one example is left for two ranks
+        assert rank["sizes"] == [*[4] * 6, 1, *[4, 4, 4, 1] * 3]
 
 
 @pytest.mark.parametrize("mode", ["lightning", "lightning-odd"])
@@ -130,7 +146,8 @@ def test_lightning_resumes_in_mid_epoch_as_if_nothing_had_happened(two):
 
 def test_what_several_processes_cannot_do_is_refused(two):
     for rank in two["refused"]:
-        clock, fit, other = rank["sentences"]
+        clock, fit, other, split = rank["sentences"]
         assert "goes by the clock of one process, got 2" in clock
         assert "runs in one process, got 2" in fit
         assert "The ranks selected different examples" in other
+        assert "must be a multiple of the 2 processes with split_batches=True, got 5" in split

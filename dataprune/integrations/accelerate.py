@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from accelerate import Accelerator
@@ -154,12 +154,64 @@ def prepare(
         raise InvalidTypeError(f"prepare() needs an accelerate.Accelerator, got {type(accelerator).__name__}.")
     if not isinstance(pruner, DynamicPruner):
         raise InvalidTypeError(f"prepare() needs a DynamicPruner, got {type(pruner).__name__}.")
+    prepared = attach_and_prepare(
+        accelerator,
+        pruner,
+        loader,
+        n_epochs=n_epochs,
+        n_accumulation=accelerator.gradient_accumulation_steps,
+        **known,
+    )
+    return PreparedLoader(prepared, pruner)
+
+
+def attach_and_prepare(
+    accelerator: Accelerator,
+    pruner: DynamicPruner,
+    loader: DataLoader[Any],
+    *,
+    wrap_collate: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
+    **known: Any,
+) -> DataLoader[Any]:
+    """Attach a pruner to a loader, and return Accelerate's loader of what it selects, with this process's batches.
+
+    Parameters
+    ----------
+    accelerator : accelerate.Accelerator
+        Says how batches are made.
+    pruner : DynamicPruner
+        Its sampler deals the batches out.
+    loader : DataLoader
+        Over the full data set.
+    wrap_collate : callable, optional
+        Maps what makes `Indexed` batches to what makes those that the loader yields.
+    **known : object
+        As for `DynamicPruner.attach`.
+
+    Returns
+    -------
+    DataLoader
+        Accelerate's.
+
+    Raises
+    ------
+    InvalidValueError
+        If batches cannot be split evenly, or processes share batches.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from dataprune import EL2N
+    >>> loader = DataLoader(torch.zeros(8, 2), 4, shuffle=True)
+    >>> len(attach_and_prepare(Accelerator(cpu=True), DynamicPruner(EL2N()), loader, n_epochs=2))
+    2
+    """
     n_ranks = accelerator.num_processes
     parallelism = accelerator.parallelism_config
     if n_ranks > 1 and parallelism is not None and parallelism.non_data_parallel_size > 1:
         raise InvalidValueError(
-            f"prepare() needs a batch of its own for each of the {n_ranks} processes, got tensor, context or sequence "
-            f"parallelism, in which {parallelism.non_data_parallel_size} share one. Use data parallelism."
+            f"DynamicPruner needs a batch of its own for each of the {n_ranks} processes, got tensor, context or "
+            f"sequence parallelism, in which {parallelism.non_data_parallel_size} share one. Use data parallelism."
         )
     if accelerator.split_batches:
         batch_size = checked_batch_size(loader)
@@ -170,13 +222,9 @@ def prepare(
             )
         loader = with_changes(loader, batch_size=batch_size // n_ranks)
     is_dispatched = n_ranks > 1 and bool(accelerator.dispatch_batches)
-    attached = pruner.attach(
-        loader,
-        n_epochs=n_epochs,
-        n_accumulation=accelerator.gradient_accumulation_steps,
-        shard=not is_dispatched,
-        **known,
-    )
+    attached = pruner.attach(loader, shard=not is_dispatched, **known)
+    if wrap_collate is not None:
+        attached.collate_fn = wrap_collate(attached.collate_fn)
     if is_dispatched:  # whole batches of all processes, for those of several lengths could not be put together
         attached = with_changes(attached, batch_size=pruner.batch_size_)
     else:
@@ -194,4 +242,4 @@ def prepare(
     )
     if is_dispatched:  # Accelerate leaves the generator out, and the loader would draw from the global random state
         prepared.base_dataloader.generator = attached.generator  # type: ignore[attr-defined]
-    return PreparedLoader(prepared, pruner)
+    return prepared

@@ -15,8 +15,8 @@ WORKER = Path(__file__).with_name("ranks.py")
 N = 48
 
 
-def run_ranks(modes, folder, n_ranks):
-    """Start the ranks, wait, and return what each of them wrote, by mode."""
+def start_ranks(command, n_ranks, timeout=240):
+    """Run a script in several processes, or in one, and wait for its end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -25,16 +25,25 @@ def run_ranks(modes, folder, n_ranks):
     ranks = (
         [{**address, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(n_ranks)] if n_ranks > 1 else [{}]
     )
-    command = [sys.executable, str(WORKER), ",".join(modes), str(folder)]
+    command = [sys.executable, *map(str, command)]
     processes = [
         subprocess.Popen(command, env={**shared, **rank}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for rank in ranks
     ]
-    for process in processes:
-        out, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, out
+    try:
+        outs = [process.communicate(timeout=timeout)[0] for process in processes]
+    finally:
+        for process in processes:  # a rank that died leaves the others waiting
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outs)
+
+
+def run_ranks(modes, folder, n_ranks):
+    """Start the ranks, wait, and return what each of them wrote, by mode."""
+    start_ranks([WORKER, ",".join(modes), folder], n_ranks)
     return {
-        mode: [json.loads((folder / f"{mode}-{n_ranks}-{rank}.json").read_text()) for rank in range(len(ranks))]
+        mode: [json.loads((folder / f"{mode}-{n_ranks}-{rank}.json").read_text()) for rank in range(n_ranks)]
         for mode in modes
     }
 

@@ -445,7 +445,10 @@ class DynamicPruner(BaseEstimator):
             stalest_first = np.lexsort((store.last_epoch, store.counts > 0))  # the never seen before any other
             rows = np.sort(stalest_first[:n_stale])
         self.scorer_.set_epoch(epoch, source=PASS)
-        for index, signals in self._scoring_pass(indices=rows[self._ranks.rank :: self._ranks.size]):
+        rank, n_ranks = self._ranks.rank, self._ranks.size
+        # As many for each rank: where a model is sharded over them (FSDP), all must make as many forward passes.
+        shared = np.resize(rows, -(-len(rows) // n_ranks) * n_ranks)
+        for index, signals in self._scoring_pass(indices=shared[rank::n_ranks]):
             self.scorer_.update(index, **signals)
         self._merge_ranks()
         self.scorer_.set_epoch(epoch)

@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,9 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration
 from datasets import Dataset
 from torch import nn
+from torch.distributed import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
@@ -41,20 +46,32 @@ def report(pruner, visited, model):
         "counts": pruner.scorer_.store_.counts.tolist(),
         "trained": pruner.n_epochs_trained_.tolist(),
         "visited": visited,
-        "weights": torch.cat([p.detach().flatten() for p in model.parameters()]).tolist(),
+        "weights": torch.cat([whole(p.detach()).flatten() for p in model.parameters()]).tolist(),
     }
 
 
-def plain(n_ranks, folder, *, refresh="observed", selector=None, resume_after=None, n=N):
+def whole(parameter):
+    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+
+
+def shard(model):
+    """Each rank holds a part of each parameter (FSDP 2)."""
+    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    for part in (model[0], model[2], model):
+        fully_shard(part, mesh=mesh)
+    return model
+
+
+def plain(n_ranks, folder, *, refresh="observed", selector=None, resume_after=None, n=N, wrap=DistributedDataParallel):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
-    wrapped = DistributedDataParallel(model) if n_ranks > 1 else model
-    optimizer = torch.optim.SGD(model.parameters(), 0.2)
+    wrapped = wrap(model) if n_ranks > 1 else model
+    optimizer = torch.optim.SGD(wrapped.parameters(), 0.2)
     pruner = DynamicPruner(EL2N(), selector, SCHEDULE, refresh=refresh)
 
     def attach():
         loader = DataLoader(points(n), GLOBAL_BATCH // n_ranks, shuffle=True)
-        return pruner.attach(loader, n_epochs=N_EPOCHS, model=model)
+        return pruner.attach(loader, n_epochs=N_EPOCHS, model=wrapped)
 
     loader, visited, n_done = attach(), [], 0
     epoch = 0
@@ -82,7 +99,9 @@ def plain(n_ranks, folder, *, refresh="observed", selector=None, resume_after=No
         loader = attach()
         pruner.load(folder / "pruner.safetensors")
     pruner.close()
-    return report(pruner, visited, model)
+    is_flat = isinstance(wrapped, FullyShardedDataParallel)
+    with FullyShardedDataParallel.summon_full_params(wrapped) if is_flat else nullcontext():
+        return report(pruner, visited, model)
 
 
 def trainer(n_ranks, folder):
@@ -216,6 +235,7 @@ def refused(n_ranks, folder):
 
 
 DEFAULTS = {"RANK": 0, "WORLD_SIZE": 1}
+ON_CPU = {"device_id": torch.device("cpu")}
 MODES = {
     "plain": plain,
     "full": lambda n, folder: plain(n, folder, refresh="full"),
@@ -223,6 +243,10 @@ MODES = {
     "weighted": lambda n, folder: plain(n, folder, selector=SoftPrune()),
     "resumed": lambda n, folder: plain(n, folder, resume_after=9),
     "odd": lambda n, folder: plain(n, folder, n=ODD),
+    "fsdp": lambda n, folder: plain(n, folder, wrap=shard),
+    "fsdp1": lambda n, folder: plain(n, folder, wrap=partial(FullyShardedDataParallel, use_orig_params=True, **ON_CPU)),
+    # Two scoring batches of 128 for one rank, one and a rest for the other.
+    "fsdp-full-odd": lambda n, folder: plain(n, folder, wrap=shard, refresh="full", n=257),
     "trainer": trainer,
     "accelerate": accelerated,
     "accelerate-odd": lambda n, folder: accelerated(n, folder, n_accumulation=2, n=ODD),

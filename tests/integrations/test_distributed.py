@@ -50,6 +50,7 @@ def run_ranks(modes, folder, n_ranks):
 
 MODES = [
     *("plain", "full", "share", "weighted", "resumed", "odd"),
+    *("fsdp", "fsdp1", "fsdp-full-odd"),
     *("trainer", "lightning", "lightning-full", "lightning-odd"),
     *("accelerate", "accelerate-odd", "accelerate-split", "accelerate-dispatch", "accelerate-dispatch-split-odd"),
     *("accelerate-uneven-odd", "accelerate-uneven-49"),

@@ -27,9 +27,8 @@ pruner = DynamicPruner(EL2N(), TopK(), CyclicScheduler(keep_fraction=0.5, n_warm
 loader = prepare(accelerator, pruner, DataLoader(train, batch_size=16, shuffle=True), n_epochs=N_EPOCHS)
 model, optimizer = accelerator.prepare(model, optimizer)
 
-for epoch in range(N_EPOCHS):
-    pruner.set_epoch(epoch)  # on every process
-    for index, (features, labels) in loader:
+for _ in range(N_EPOCHS):
+    for index, (features, labels) in loader:  # begins the next epoch: chooses its examples
         with accelerator.accumulate(model):
             logits = model(features)
             losses = F.cross_entropy(logits, labels, reduction="none")

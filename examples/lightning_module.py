@@ -1,6 +1,6 @@
-"""Prune inside of Lightning: a callback, and the train loader passed through it. Handwritten digits, a small network.
+"""Prune inside of Lightning: a callback, and logits and labels in what training_step returns.
 
-Run: python examples/lightning_module.py
+Handwritten digits, a small network. Run: python examples/lightning_module.py
 """
 
 import lightning.pytorch as pl
@@ -25,7 +25,7 @@ class Digits(pl.LightningModule):
         return self.network(images)
 
     def training_step(self, batch):
-        _, (images, labels) = batch  # Indexed(index, batch): the callback reads the index
+        images, labels = batch
         logits = self(images)
         return {"loss": F.cross_entropy(logits, labels), "logits": logits, "labels": labels}
 
@@ -46,10 +46,8 @@ train, test = TensorDataset(x[:1400], y[:1400]), TensorDataset(x[1400:], y[1400:
 
 pl.seed_everything(0)
 pruner = DynamicPruner(EL2N(), TopK(), CyclicScheduler(keep_fraction=0.5, n_warmup_epochs=2))
-pruning = PruningCallback(pruner)
-loader = pruning.attach(DataLoader(train, batch_size=32, shuffle=True))
-trainer = pl.Trainer(max_epochs=12, callbacks=[pruning], accelerator="cpu", enable_progress_bar=False)
-trainer.fit(Digits(pruner), loader, DataLoader(test, batch_size=400))
+trainer = pl.Trainer(max_epochs=12, callbacks=[PruningCallback(pruner)], accelerator="cpu", enable_progress_bar=False)
+trainer.fit(Digits(pruner), DataLoader(train, batch_size=32, shuffle=True), DataLoader(test, batch_size=400))
 
 print(pruner.plan_)
 print(pruner.history_)

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dataprune.data.forward import Forward, default_forward, signals_from_outputs
-from dataprune.data.indexed import Indexed
-from dataprune.errors import InvalidValueError, NotFittedError
+from dataprune.errors import InvalidValueError, NotFittedError, StateError
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -31,19 +30,36 @@ class PruningLoader:
 
     on_epoch: Callable[[int], None]
 
-    def __init__(self, full_loader: DataLoader[Any], known: Mapping[str, Any]) -> None:
+    def __init__(self, full_loader: DataLoader[Any], known: Mapping[str, Any], *, keeps_index: bool = False) -> None:
         self.full_loader = full_loader
         self.known = known
+        self.keeps_index = keeps_index  # hands out the user's own batches
         self.attached: DataLoader[Any] | None = None
-        self.n_batches = 0
+        self.n_batches = self.n_done = 0
+        self._kept: dict[
+            int, Tensor
+        ] = {}  # by the batch's number in its epoch: right, however far anything looks ahead
 
     def take(self, attached: DataLoader[Any], on_epoch: Callable[[int], None]) -> None:
         """Hand out the batches of `attached` from now on; no epoch has begun, so that it has its full length."""
         self.attached, self.n_batches, self.on_epoch = attached, len(attached), on_epoch
 
-    def __iter__(self) -> Iterator[Indexed]:
+    def __iter__(self) -> Iterator[Any]:
         # A generator: Lightning makes it early, and nothing is fetched before the epoch's examples are chosen.
-        yield from self._in_fit()
+        self._kept.clear()
+        for number, indexed in enumerate(self._in_fit(), start=self.n_done):
+            if self.keeps_index:
+                self._kept[number] = indexed.index
+            yield indexed.batch if self.keeps_index else indexed
+
+    def take_index(self, number: int) -> Tensor:
+        """Return the index of a batch that was handed out without it, once."""
+        if number not in self._kept:
+            raise StateError(
+                f"PruningCallback has no index for batch {number} of the epoch, but for {sorted(self._kept)}. Pass the "
+                "loader through its attach(), so that the index stays in the batch."
+            )
+        return self._kept.pop(number)
 
     def __len__(self) -> int:
         self._in_fit()

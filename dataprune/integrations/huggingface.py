@@ -30,6 +30,7 @@ from dataprune.integrations._huggingface import (
     find_checkpoint,
     recorded_outputs,
 )
+from dataprune.integrations.accelerate import attach_and_prepare
 from dataprune.scoring.score_log import ScoreLog
 from dataprune.scoring.store import ExampleStore
 from dataprune.training.checks import check_losses, losses_of
@@ -210,7 +211,9 @@ class PruningTrainer(Trainer):
             persistent_workers=args.dataloader_persistent_workers,
         )
         group_by_length = args.train_sampling_strategy == "group_by_length"
-        loader = self.pruner.attach(
+        prepared = attach_and_prepare(
+            self.accelerator,
+            self.pruner,
             full_loader,
             n_epochs=count_epochs(args),
             n_accumulation=args.gradient_accumulation_steps,
@@ -219,15 +222,13 @@ class PruningTrainer(Trainer):
             **self._start,
             group_by_length=group_by_length,
             whole_updates=True,
-            shard=False,  # Accelerate does
+            wrap_collate=IndexIntoMapping,
         )
         if group_by_length and self.pruner.lengths_ is None:
             raise InvalidValueError(
                 "PruningTrainer.train_dataset must be a datasets.Dataset with a column 'input_ids' for "
                 f"train_sampling_strategy='group_by_length', got {type(dataset).__name__}."
             )
-        loader.collate_fn = IndexIntoMapping(loader.collate_fn)
-        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
 
     def _forward(self, model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:

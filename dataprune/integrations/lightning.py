@@ -1,4 +1,4 @@
-"""Lightning: a callback, and the train loader passed through it."""
+"""Lightning: a callback that takes over the train loader."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ from dataprune.training.pruner import DynamicPruner
 class PruningCallback(Callback):
     """Lightning's `Trainer`, trained on what a `DynamicPruner` selects.
 
-    Pass the train loader through `attach`. Each batch is then ``Indexed(index, batch)``, and ``training_step`` returns
-    a mapping with what the scorer needs.
+    It takes over the train loader that ``fit`` is given, or that of a data module; ``training_step`` returns a mapping
+    with what the scorer needs. For weighted selections, and for what the pruner is to know of the examples, pass the
+    loader through `attach`: each batch is then ``Indexed(index, batch)``.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class PruningCallback(Callback):
     Attributes
     ----------
     pruner : DynamicPruner
-        ``pruner.plan_`` is there from ``configure_optimizers`` on, if the loader was attached before ``fit``.
+        ``pruner.plan_`` is there from ``configure_optimizers`` on, unless the loader is the module's own.
 
     Raises
     ------
@@ -62,7 +63,7 @@ class PruningCallback(Callback):
     - ``logits`` and ``labels``, or ``<head>_logits`` and ``<head>_labels``: as the scorer requires;
     - ``losses``, shape (B,): for scorers of the loss, unless it is that of the logits and the labels;
     - ``weights``, shape (B,): ``pruner.weights(index)``, where the selection weighs examples. ``loss`` must be the
-      weighted one.
+      weighted one; the index comes with loaders passed through `attach`.
 
     Lightning announces an epoch, the pruner selects, and the epoch's length is counted anew: progress bar,
     accumulation and ``val_check_interval`` follow it. ``trainer.estimated_stepping_batches`` takes all epochs for full
@@ -76,7 +77,6 @@ class PruningCallback(Callback):
     >>> import torch
     >>> from dataprune import CyclicScheduler, DynamicPruner, RandomK
     >>> pruning = PruningCallback(DynamicPruner(None, RandomK(), CyclicScheduler(keep_fraction=0.5)))
-    >>> loader = pruning.attach(DataLoader(torch.zeros(8, 2), 4, shuffle=True))
     >>> trainer = Trainer(max_epochs=2, callbacks=[pruning], logger=False)  # then trainer.fit(module, loader)
     """
 
@@ -93,6 +93,7 @@ class PruningCallback(Callback):
     def attach(self, loader: DataLoader[Any], **known: Any) -> PruningLoader:
         """Return what ``Trainer.fit`` takes for the train loader, or ``train_dataloader()`` returns.
 
+        It hands ``training_step`` the index of each batch, which weighted selections need.
         The pruner itself is attached when the run begins; its state starts anew. Epochs, accumulation and ranks are the
         Trainer's.
 
@@ -126,8 +127,39 @@ class PruningCallback(Callback):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._trainer, self._state = (trainer if stage == "fit" else None), None
-        if stage == "fit" and self._loader is not None:  # else train_dataloader() attaches it
+        if stage != "fit":
+            return
+        if self._loader is not None and self._loader.keeps_index:
+            self._loader = None  # of an earlier fit
+        if self._loader is not None:  # attached before fit
             self._begin(trainer, self._loader)
+        else:
+            self._take_loader(trainer, is_own=False)
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._loader is None and trainer.train_dataloader is None:
+            self._take_loader(trainer, is_own=True)
+
+    def _take_loader(self, trainer: Trainer, *, is_own: bool) -> None:
+        """Attach the loader that Lightning was given, or the module's own, which is set up later."""
+        source = trainer.fit_loop._data_source  # noqa: SLF001
+        if isinstance(source.instance, LightningModule) is not is_own:
+            return
+        loader = source.dataloader()
+        if isinstance(loader, DataLoader):
+            loader = self._loader = PruningLoader(loader, {}, keeps_index=True)
+            self._begin(trainer, loader)
+        self._check_loader(loader)
+        source.instance = loader
+
+    def _check_loader(self, loader: object) -> None:
+        if self._loader is None or loader is not self._loader:
+            raise InvalidValueError(
+                "PruningCallback needs one train loader, or that which its attach() returned, got "
+                f"{type(loader).__name__}. Call trainer.fit(module, callback.attach(loader)), or "
+                "return callback.attach(loader) from train_dataloader()."
+            )
 
     def _begin(self, trainer: Trainer, loader: PruningLoader) -> None:
         given = {"model": trainer.lightning_module, **loader.known}
@@ -139,12 +171,7 @@ class PruningCallback(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._loader is None or trainer.train_dataloader is not self._loader:
-            raise InvalidValueError(
-                "PruningCallback needs the train loader that its attach() returned, got "
-                f"{type(trainer.train_dataloader).__name__}. Call trainer.fit(module, callback.attach(loader)), or "
-                "return callback.attach(loader) from train_dataloader()."
-            )
+        self._check_loader(trainer.train_dataloader)
 
     # ------------------------------------------------------------------ during the run
 
@@ -156,28 +183,31 @@ class PruningCallback(Callback):
                 "a checkpoint that was saved with PruningCallback, or begin with a new Trainer."
             )
         pruner.sampler_.set_epoch(epoch)
-        loader.n_batches = pruner.n_batches
+        loader.n_batches, loader.n_done = pruner.n_batches, pruner.n_observed_batches_
         count_anew(trainer, pruner.n_batches, n_done=pruner.n_observed_batches_)
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        pruner = self.pruner
-        if not isinstance(batch, Indexed):
+        pruner, loader = self.pruner, self._loader
+        assert loader is not None  # noqa: S101 - for the type checker; see on_train_start
+        if not loader.keeps_index and not isinstance(batch, Indexed):
             raise InvalidTypeError(
                 f"PruningCallback needs batches that are Indexed(index, batch), got {type(batch).__name__}. "
                 "Let transfer_batch_to_device and on_after_batch_transfer return them as such."
             )
         if not pruner.has_unit_weights and "weights" not in outputs:
             weighing = type(pruner.batch_policy if pruner.policy_at_work else pruner.selector_).__name__
+            first = "Pass the loader through PruningCallback.attach(), for the index. " if loader.keeps_index else ""
             raise InvalidValueError(
-                f"{weighing} weighs the loss of each example, but training_step returned no 'weights'. Multiply the "
-                "losses with weights = pruner.weights(index, logits=..., labels=...), and return these too."
+                f"{weighing} weighs the loss of each example, but training_step returned no 'weights'. {first}"
+                "Multiply the losses with weights = pruner.weights(index, logits=..., labels=...), and return these."
             )
         scorer = pruner.scorer_
         requires = frozenset() if scorer is None or pruner.refresh == "full" else scorer.requires
-        pruner.observe(batch.index, **signals_of(outputs, requires, scorer=type(scorer).__name__))
+        index = loader.take_index(batch_idx).to(pl_module.device) if loader.keeps_index else batch.index
+        pruner.observe(index, **signals_of(outputs, requires, scorer=type(scorer).__name__))
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -21,6 +21,7 @@ from dataprune.scheduling.cyclic import CyclicScheduler
 from dataprune.scoring.base import BatchScorer
 from dataprune.selection.ranked import TopK
 from dataprune.testing.common import require
+from dataprune.training.distributed import Ranks
 from dataprune.training.pruner import DynamicPruner
 
 N_EXAMPLES = 37  # 10 batches, the last one short: full epochs do not fill updates of 4 batches
@@ -48,7 +49,7 @@ class IntegrationRun:
     n_epochs : int, default=4
         Length of the run.
     batch_size : int, default=4
-        Examples in a batch.
+        Examples in a batch of this process.
     n_accumulation : int, default=1
         Batches per optimizer update.
     n_workers : int, default=0
@@ -87,13 +88,16 @@ def check_integration(
     run that is interrupted and resumed ends bit for bit as the uninterrupted one. Not checked: that the loss is
     multiplied with ``pruner.weights(index)``.
 
+    Call it in every process of a distributed run (``torchrun``), after torch.distributed is set up, to check a loop for
+    several: together they then train once on each selected example, up to the padding of an epoch's last batch.
+
     Parameters
     ----------
     train_fn : callable
-        ``train_fn(run)`` trains ``run.model`` on ``run.dataset`` with ``run.pruner`` in this process, for
-        ``run.n_epochs``, in batches of ``run.batch_size``, and observes ``logits`` and ``labels``. It makes its own
-        loader, optimizer and schedule, writes checkpoints into ``run.folder``, at least one per epoch, and, if
-        ``run.resume``, goes on from the newest one. See `IntegrationRun`.
+        ``train_fn(run)`` trains ``run.model`` on ``run.dataset`` with ``run.pruner``, for ``run.n_epochs``, in batches
+        of ``run.batch_size``, and observes ``logits`` and ``labels``. It makes its own loader, optimizer and schedule,
+        writes checkpoints into ``run.folder``, at least one per epoch, and, if ``run.resume``, goes on from the newest
+        one. See `IntegrationRun`.
     n_accumulation : int, default=1
         Batches per optimizer update.
     n_workers : int, default=0
@@ -131,22 +135,41 @@ def check_integration(
     dataprune.errors.InvalidValueError: Epoch 1 started but no example was observed in epoch 0. Call pruner.observe...
     """
     settings = {"n_accumulation": n_accumulation, "n_workers": n_workers}
-    with tempfile.TemporaryDirectory() as folder:
-        whole = make_run(Path(folder), **settings)
+    with _shared_folder() as folder:
+        whole = make_run(folder, **settings)
         trace = Trace.of(train_fn, whole)
         check_trace(trace, whole.pruner, final_learning_rate=final_learning_rate)
     n_batches = len(trace.batches)
     first = sum(epoch == 0 for epoch, _ in trace.batches)  # before that, a loop may have saved nothing
     for at in np.unique(np.linspace(first, n_batches - 1, n_interruptions + 1).round().astype(int)[1:]).tolist():
-        with tempfile.TemporaryDirectory() as folder:
-            Trace.of(train_fn, make_run(Path(folder), **settings), interrupt_at=at)
-            resumed = make_run(Path(folder), resume=True, **settings)
+        with _shared_folder() as folder:
+            Trace.of(train_fn, make_run(folder, **settings), interrupt_at=at)
+            _wait_for_all()  # before one reads what another is still writing
+            resumed = make_run(folder, resume=True, **settings)
             rest = Trace.of(train_fn, resumed)
             _check_resumed(rest, resumed, trace, whole, at)
 
 
+def _wait_for_all() -> None:
+    if Ranks.now().size > 1:
+        torch.distributed.barrier()
+
+
+@contextmanager
+def _shared_folder() -> Iterator[Path]:
+    """Make a temporary folder, the same one on all ranks."""
+    ranks = Ranks.now()
+    with tempfile.TemporaryDirectory() as own:
+        folders = [own]
+        if ranks.size > 1:
+            torch.distributed.broadcast_object_list(folders)
+        yield Path(folders[0])
+        _wait_for_all()
+
+
 def make_run(folder: Path, **settings: Any) -> IntegrationRun:
-    """Return a fresh run, equal to any other."""
+    """Return a fresh run, equal to any other; in several processes each has its share of a batch."""
+    settings = {"batch_size": max(1, BATCH_SIZE // Ranks.now().size), **settings}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = _RowModel()
@@ -311,11 +334,13 @@ def check_trace(trace: Trace, pruner: DynamicPruner, *, final_learning_rate: flo
 
 
 def _check_rows(trained: list[int], selected: list[int], epoch: int, pruner: DynamicPruner) -> None:
-    n_rows = len(selected)
+    ranks, n_rows = Ranks.now(), len(selected)
+    trained = torch.cat(ranks.gather(torch.tensor(trained, dtype=torch.int64))).tolist()  # of all ranks
     if pruner.drop_last_:
         n_rows = n_rows // pruner.batch_size_ * pruner.batch_size_
+    n_padding = -n_rows % pruner.batch_size_ if ranks.size > 1 else 0
     require(
-        len(trained) == len(set(trained)) == n_rows and set(trained) <= set(selected),
+        len(set(trained)) == n_rows and set(trained) <= set(selected) and len(trained) <= n_rows + n_padding,
         f"Epoch {epoch} must train once on each of the {n_rows} examples that were selected, but trained on "
         f"{len(trained)}, {len(set(trained) & set(selected))} of them selected and different",
     )

@@ -271,3 +271,42 @@ def shuffles(loader: DataLoader[Any]) -> bool:
         f"DynamicPruner.attach() needs a DataLoader made with shuffle=True or shuffle=False, got the sampler "
         f"{type(sampler).__name__}. Leave sampler=... out: the pruner chooses the rows."
     )
+
+
+def with_changes(loader: DataLoader[Any], **changes: Any) -> DataLoader[Any]:
+    """Return a loader with the settings of another, but for some.
+
+    Parameters
+    ----------
+    loader : DataLoader
+        Stays as it is.
+    **changes : object
+        Arguments of `DataLoader` that differ.
+
+    Returns
+    -------
+    DataLoader
+        A new one.
+
+    Examples
+    --------
+    >>> loader = with_changes(DataLoader([1, 2, 3, 4], batch_size=2), batch_size=4)
+    >>> len(loader), loader.batch_size
+    (1, 4)
+    """
+    settings = {
+        "dataset": loader.dataset,
+        "batch_size": loader.batch_size,
+        "sampler": loader.sampler,
+        "collate_fn": loader.collate_fn,
+        "num_workers": loader.num_workers,
+        "pin_memory": loader.pin_memory,
+        "drop_last": loader.drop_last,
+        "timeout": loader.timeout,
+        "worker_init_fn": loader.worker_init_fn,
+        "multiprocessing_context": loader.multiprocessing_context,
+        "prefetch_factor": loader.prefetch_factor,
+        "persistent_workers": loader.persistent_workers,
+        "generator": loader.generator,
+    }
+    return DataLoader(**(settings | changes))

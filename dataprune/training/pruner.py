@@ -39,6 +39,7 @@ from dataprune.training.attaching import (
     known_columns,
     log_signals,
     shuffles,
+    with_changes,
 )
 from dataprune.training.budgets import cost_budget
 from dataprune.training.distributed import Ranks, check_ranks
@@ -186,7 +187,7 @@ class DynamicPruner(BaseEstimator):
             Raise the number kept until its batches fill whole updates (`PruningTrainer` needs it).
         shard : bool, default=True
             Under torch.distributed the loader yields this rank's part of each epoch, padded by up to one example per
-            rank. False where something else shards the loader, as Accelerate does.
+            rank. With False it yields what is padded alike, but whole, for something else to shard.
 
         Returns
         -------
@@ -292,7 +293,7 @@ class DynamicPruner(BaseEstimator):
             lengths=self.lengths_ if group_by_length else None,
             batch_size=batch_size,
             on_epoch=self.set_epoch,
-            part=(self._ranks.rank, self._ranks.size) if shard else (0, 1),
+            part=(self._ranks.rank if shard else None, self._ranks.size),
             drop_last=loader.drop_last,
         )
         self._scoring_pass: Callable[..., Any] | None = None  # of data and model: not held, and pickled, without need
@@ -310,19 +311,11 @@ class DynamicPruner(BaseEstimator):
         self._weight_table: Tensor | None = None
         self._generator = torch.Generator()  # without its own, every iter(loader) draws from the global random state
         self._clock = time.perf_counter()
-        return DataLoader(
-            dataset,
-            batch_size=loader.batch_size,
+        return with_changes(
+            loader,
+            dataset=dataset,
             sampler=self.sampler_,
             collate_fn=IndexedCollate(loader.collate_fn),
-            num_workers=loader.num_workers,
-            pin_memory=loader.pin_memory,
-            drop_last=loader.drop_last,
-            timeout=loader.timeout,
-            worker_init_fn=loader.worker_init_fn,
-            multiprocessing_context=loader.multiprocessing_context,
-            prefetch_factor=loader.prefetch_factor,
-            persistent_workers=loader.persistent_workers,
             generator=self._generator,
         )
 
@@ -455,7 +448,10 @@ class DynamicPruner(BaseEstimator):
             stalest_first = np.lexsort((store.last_epoch, store.counts > 0))  # the never seen before any other
             rows = np.sort(stalest_first[:n_stale])
         self.scorer_.set_epoch(epoch, source=PASS)
-        for index, signals in self._scoring_pass(indices=rows[self._ranks.rank :: self._ranks.size]):
+        rank, n_ranks = self._ranks.rank, self._ranks.size
+        # As many for each rank: where a model is sharded over them (FSDP), all must make as many forward passes.
+        shared = np.resize(rows, -(-len(rows) // n_ranks) * n_ranks)
+        for index, signals in self._scoring_pass(indices=shared[rank::n_ranks]):
             self.scorer_.update(index, **signals)
         self._merge_ranks()
         self.scorer_.set_epoch(epoch)

@@ -31,9 +31,10 @@ class PruningSampler(Sampler[int]):
         Examples in a batch, of all ranks together.
     on_epoch : callable, optional
         Called with an epoch that the loader announces and that is still to come; makes the selection.
-    part : tuple of int, default=(0, 1)
-        This rank, and how many there are: it hands out this rank's part of each batch. The last batch is padded with
-        the first examples of the epoch until all parts are as large.
+    part : tuple of (int or None, int), default=(0, 1)
+        This rank, and how many there are: it hands out this rank's part of each batch; None in the place of the rank
+        is all parts together. The last batch is padded with the first examples of the epoch until all parts are as
+        large.
     drop_last : bool, default=False
         Leave out what does not fill a batch of all ranks.
 
@@ -43,6 +44,9 @@ class PruningSampler(Sampler[int]):
         Epoch of the selection; -1 before the first.
     indices : ndarray of int64, shape (n_kept,)
         Selected rows.
+    pads : bool
+        True; where it is set to False, the parts of the last batch may differ by one example, and it is padded only
+        where it has fewer examples than there are ranks.
 
     Examples
     --------
@@ -61,7 +65,7 @@ class PruningSampler(Sampler[int]):
         lengths: NDArray[np.int64] | None = None,
         batch_size: int = 1,
         on_epoch: Callable[[int], None] | None = None,
-        part: tuple[int, int] = (0, 1),
+        part: tuple[int | None, int] = (0, 1),
         drop_last: bool = False,
     ) -> None:
         self.shuffle = shuffle
@@ -71,6 +75,7 @@ class PruningSampler(Sampler[int]):
         self.on_epoch = on_epoch
         self.part = part
         self.drop_last = drop_last
+        self.pads = True
         self.epoch = -1
         self.indices: NDArray[np.int64] = np.arange(n_examples)
         self.n_skipped_batches = 0
@@ -109,14 +114,22 @@ class PruningSampler(Sampler[int]):
         if self.shuffle:
             rng = np.random.default_rng([self.random_state, max(self.epoch, 0), 1])
             order = shuffled_order(self.indices, rng, lengths=self.lengths, batch_size=self.batch_size)
-        rank, n_ranks = self.part
-        n_rows = len(order) // self.batch_size * self.batch_size if self.drop_last and n_ranks > 1 else len(order)
-        n_padded = -(-n_rows // n_ranks) * n_ranks
+        n_rows, n_padded = self._count_rows()
         order = np.resize(order[:n_rows], n_padded) if n_rows else order[:0]
-        return iter(order[self.n_skipped_batches * self.batch_size :][rank::n_ranks].tolist())
+        order = order[self.n_skipped_batches * self.batch_size :]
+        rank, n_ranks = self.part
+        return iter((order if rank is None else order[rank::n_ranks]).tolist())
 
     def __len__(self) -> int:
-        n_ranks, n_rows = self.part[1], len(self.indices)
-        if self.drop_last and n_ranks > 1:
+        rank, n_ranks = self.part
+        n_left = max(0, self._count_rows()[1] - self.n_skipped_batches * self.batch_size)
+        return n_left if rank is None else len(range(rank, n_left, n_ranks))
+
+    def _count_rows(self) -> tuple[int, int]:
+        """Return how many rows of the selection an epoch of all ranks has, and how many with the padding."""
+        n_rows, n_ranks = len(self.indices), self.part[1]
+        if n_ranks > 1 and self.drop_last:
             n_rows = n_rows // self.batch_size * self.batch_size
-        return max(0, -(-n_rows // n_ranks) - self.n_skipped_batches * self.batch_size // n_ranks)
+        n_in_last = n_rows % self.batch_size
+        needs_padding = self.pads or 0 < n_in_last < n_ranks  # for each rank needs an example to make the batch with
+        return n_rows, -(-n_rows // n_ranks) * n_ranks if needs_padding else n_rows

@@ -70,12 +70,41 @@ class Classifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class Bare(Classifier):
+    """As users have it: its batches are those of their own loader."""
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step((batch[0][:, 4].long(), batch), batch_idx)
+
+    def train_dataloader(self):
+        return make_loader()
+
+
+class Late(Bare):
+    """Its loader is asked for after `configure_optimizers`, so the plan is not there yet."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.parameters(), lr=0.05)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1 - done / 25)  # 10 + 3 x 5
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
 class Estimating(Classifier):
     """Asks for the updates before the run, which makes Lightning load the data early."""
 
     def configure_optimizers(self):
         self.estimated = self.trainer.estimated_stepping_batches
         return super().configure_optimizers()
+
+
+class Loaders(LightningDataModule):
+    """Knows of no pruner."""
+
+    def setup(self, stage):
+        self.loader = make_loader()
+
+    def train_dataloader(self):
+        return self.loader
 
 
 class Data(LightningDataModule):

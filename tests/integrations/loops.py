@@ -1,10 +1,11 @@
 """One small run, written once for each way to train: `train_fn` for `check_integration`, as a user would write it.
 
-Each takes ``bf16``, and ``saving=False`` for a run without checkpoints.
+Each takes ``bf16``, and ``saving=False`` for a run without checkpoints, and runs in one process or, but `fit`, in two.
 """
 
 from contextlib import nullcontext
 from functools import partial
+from itertools import product
 
 import torch
 from accelerate import Accelerator
@@ -12,12 +13,14 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import TrainingArguments
 
 from dataprune.integrations.accelerate import prepare
 from dataprune.integrations.huggingface import PruningTrainer
 from dataprune.integrations.lightning import PruningCallback
+from dataprune.training.distributed import Ranks
 
 LEARNING_RATE = 0.05
 
@@ -37,6 +40,8 @@ def train_plainly(run, *, bf16=False, saving=True):
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE)
     schedule = linear_decay(optimizer, pruner.plan_.n_updates)
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    ranks = Ranks.now()
+    wrapped = DistributedDataParallel(model) if ranks.size > 1 else model
     if run.resume:
         pruner.load(run.folder / "pruner.safetensors")
         for name, state in torch.load(run.folder / "parts.pt").items():
@@ -46,7 +51,7 @@ def train_plainly(run, *, bf16=False, saving=True):
         pruner.set_epoch(epoch)
         for index, (x, y) in loader:
             with autocast():
-                logits = model(x)
+                logits = wrapped(x)
             losses = F.cross_entropy(logits.float(), y, reduction="none")
             ((losses * pruner.weights(index)).mean() / run.n_accumulation).backward()
             pruner.observe(index, logits=logits, labels=y)
@@ -56,7 +61,8 @@ def train_plainly(run, *, bf16=False, saving=True):
             optimizer.zero_grad()
             schedule.step()
             if saving:
-                torch.save({name: part.state_dict() for name, part in parts.items()}, run.folder / "parts.pt")
+                if ranks.rank == 0:
+                    torch.save({name: part.state_dict() for name, part in parts.items()}, run.folder / "parts.pt")
                 pruner.save(run.folder / "pruner.safetensors")
     pruner.close()
 
@@ -85,13 +91,12 @@ def train_with_accelerate(run, *, bf16=False, saving=True):
     pruner = run.pruner
     loader = prepare(accelerator, pruner, full_loader(run), n_epochs=run.n_epochs, model=run.model)
     optimizer = torch.optim.AdamW(run.model.parameters(), LEARNING_RATE)
-    schedule = linear_decay(optimizer, pruner.plan_.n_updates)
+    schedule = linear_decay(optimizer, pruner.plan_.n_updates * accelerator.num_processes)
     model, optimizer, schedule = accelerator.prepare(run.model, optimizer, schedule)
     if run.resume:
         accelerator.load_state(str(run.folder / "accelerate"))
         pruner.load(run.folder / "pruner.safetensors")
-    for epoch in range(max(pruner.epoch_, 0), run.n_epochs):
-        pruner.set_epoch(epoch)
+    for _ in range(max(pruner.epoch_, 0), run.n_epochs):
         for index, (x, y) in loader:
             with accelerator.accumulate(model):
                 logits = model(x)
@@ -157,7 +162,7 @@ class LitClassifier(LightningModule):
         return self.model(x)
 
     def training_step(self, batch):
-        _, (x, y) = batch
+        x, y = batch
         logits = self(x)
         return {"loss": F.cross_entropy(logits, y), "logits": logits, "labels": y}
 
@@ -179,13 +184,14 @@ def train_with_lightning(run, *, bf16=False, saving=True):
         callbacks=[pruning, *checkpoints],
         enable_checkpointing=saving,
         accelerator="cpu",
-        devices=1,
+        devices=Ranks.now().size,
+        strategy="ddp" if Ranks.now().size > 1 else "auto",
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     resume_from = {"ckpt_path": run.folder / "newest.ckpt", "weights_only": True} if run.resume else {}
-    trainer.fit(LitClassifier(run.model, run.pruner), pruning.attach(full_loader(run)), **resume_from)
+    trainer.fit(LitClassifier(run.model, run.pruner), full_loader(run), **resume_from)
 
 
 LOOPS = {
@@ -195,3 +201,13 @@ LOOPS = {
     "accelerate": train_with_accelerate,
     "lightning": train_with_lightning,
 }
+
+MATRIX = list(product(LOOPS, (0, 2), (1, 4), (False, True)))  # integration, workers, accumulation, bfloat16
+# Two opposite cells each: any two values of any two columns meet in one of them.
+PAIRWISE = [
+    *(("plain", 0, 1, False), ("plain", 2, 4, True)),
+    *(("fit", 0, 1, True), ("fit", 2, 4, False)),
+    *(("trainer", 0, 4, False), ("trainer", 2, 1, True)),
+    *(("accelerate", 0, 4, True), ("accelerate", 2, 1, False)),
+    *(("lightning", 0, 4, True), ("lightning", 2, 1, False)),
+]

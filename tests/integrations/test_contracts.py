@@ -1,17 +1,16 @@
-"""Every integration keeps the same contracts; two ranks against one are in `test_distributed.py`."""
+"""Every integration keeps the same contracts; two processes are in `test_two_ranks.py` and `test_distributed.py`."""
 
 import copy
 import gc
 import pickle
 import tracemalloc
 from functools import partial
-from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from loops import LOOPS
+from loops import LOOPS, MATRIX, PAIRWISE
 
 from dataprune import DynamicPruner
 from dataprune.testing import check_integration
@@ -30,17 +29,6 @@ def _any_precision():
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
-
-
-MATRIX = list(product(LOOPS, (0, 2), (1, 4), (False, True)))  # integration, workers, accumulation, bfloat16
-# Two opposite cells each: any two values of any two columns meet in one of them.
-PAIRWISE = [
-    *(("plain", 0, 1, False), ("plain", 2, 4, True)),
-    *(("fit", 0, 1, True), ("fit", 2, 4, False)),
-    *(("trainer", 0, 4, False), ("trainer", 2, 1, True)),
-    *(("accelerate", 0, 4, True), ("accelerate", 2, 1, False)),
-    *(("lightning", 0, 4, True), ("lightning", 2, 1, False)),
-]
 
 
 def check(name, n_workers, n_accumulation, bf16, *, n_interruptions):

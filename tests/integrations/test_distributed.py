@@ -15,8 +15,8 @@ WORKER = Path(__file__).with_name("ranks.py")
 N = 48
 
 
-def run_ranks(modes, folder, n_ranks):
-    """Start the ranks, wait, and return what each of them wrote, by mode."""
+def start_ranks(command, n_ranks, timeout=240):
+    """Run a script in several processes, or in one, and wait for its end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -25,25 +25,39 @@ def run_ranks(modes, folder, n_ranks):
     ranks = (
         [{**address, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(n_ranks)] if n_ranks > 1 else [{}]
     )
-    command = [sys.executable, str(WORKER), ",".join(modes), str(folder)]
+    command = [sys.executable, *map(str, command)]
     processes = [
         subprocess.Popen(command, env={**shared, **rank}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for rank in ranks
     ]
-    for process in processes:
-        out, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, out
+    try:
+        outs = [process.communicate(timeout=timeout)[0] for process in processes]
+    finally:
+        for process in processes:  # a rank that died leaves the others waiting
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outs)
+
+
+def run_ranks(modes, folder, n_ranks):
+    """Start the ranks, wait, and return what each of them wrote, by mode."""
+    start_ranks([WORKER, ",".join(modes), folder], n_ranks)
     return {
-        mode: [json.loads((folder / f"{mode}-{n_ranks}-{rank}.json").read_text()) for rank in range(len(ranks))]
+        mode: [json.loads((folder / f"{mode}-{n_ranks}-{rank}.json").read_text()) for rank in range(n_ranks)]
         for mode in modes
     }
 
 
 MODES = [
     *("plain", "full", "share", "weighted", "resumed", "odd"),
-    *("trainer", "accelerate", "accelerate-odd", "lightning", "lightning-full", "lightning-odd"),
+    *("fsdp", "fsdp1", "fsdp-full-odd"),
+    *("trainer", "lightning", "lightning-full", "lightning-odd"),
+    *("accelerate", "accelerate-odd", "accelerate-split", "accelerate-dispatch", "accelerate-dispatch-split-odd"),
+    *("accelerate-uneven-odd", "accelerate-uneven-49"),
 ]
-EVEN = [mode for mode in MODES if "odd" not in mode]
+ONLY_TWO = ["lightning-resumed", "accelerate-odd-resumed", "accelerate-dispatch-odd-resumed", "refused"]
+EVEN = [mode for mode in MODES if "odd" not in mode and "49" not in mode]
+ACCELERATE = [mode for mode in MODES if mode.startswith("accelerate")]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +67,7 @@ def one(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    return run_ranks([*MODES, "lightning-resumed", "refused"], tmp_path_factory.mktemp("two"), 2)
+    return run_ranks([*MODES, *ONLY_TWO], tmp_path_factory.mktemp("two"), 2)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -69,10 +83,7 @@ def test_each_example_is_trained_once_per_epoch_up_to_the_padding(mode, two):
         seen = Counter(row for rank in two[mode] for row in rank["visited"][epoch])
         assert len(seen) == n_kept
         padding = sum(seen.values()) - n_kept
-        if mode == "accelerate-odd":  # it fills the last batches of all ranks
-            assert padding == -n_kept % 8
-        else:
-            assert padding == (n_kept % 2 if mode.endswith("odd") else 0)
+        assert padding == (0 if mode == "accelerate-uneven-odd" else n_kept % 2)
 
 
 @pytest.mark.parametrize("mode", EVEN)
@@ -104,11 +115,26 @@ def test_trainer_makes_the_planned_steps_and_ends_at_its_learning_rate(one, two)
     assert two["trainer"][0]["kept"] == one["trainer"][0]["kept"] == [N, N // 2, N // 2, N // 2]
 
 
-@pytest.mark.parametrize("mode", ["accelerate", "accelerate-odd"])
+@pytest.mark.parametrize("mode", ACCELERATE)
 def test_accelerate_makes_the_planned_steps(mode, one, two):
     for ranks in (one, two):
         for rank in ranks[mode]:
             assert rank["steps"] == sum(rank["updates"]) == sum(rank["planned"])
+
+
+@pytest.mark.parametrize("mode", ["accelerate-odd", "accelerate-dispatch-split-odd"])
+def test_accelerate_resumes_before_a_padded_batch_as_if_nothing_had_happened(mode, two):
+    resumed = two[mode.replace("-split", "") + "-resumed"]
+    for ours, whole in zip(resumed, two[mode], strict=True):
+        assert ours == whole
+
+
+def test_uneven_batches_leave_no_rank_without_one(two):
+    first, second = (rank["sizes"] for rank in two["accelerate-uneven-odd"])
+    assert first == [*[4] * 5, 3, *[4] * 9]
+    assert second == [*[4] * 5, 2, *[4, 4, 3] * 3]
+    for rank in two["accelerate-uneven-49"]:  # one example is left for two ranks
+        assert rank["sizes"] == [*[4] * 6, 1, *[4, 4, 4, 1] * 3]
 
 
 @pytest.mark.parametrize("mode", ["lightning", "lightning-odd"])
@@ -130,7 +156,8 @@ def test_lightning_resumes_in_mid_epoch_as_if_nothing_had_happened(two):
 
 def test_what_several_processes_cannot_do_is_refused(two):
     for rank in two["refused"]:
-        clock, fit, other = rank["sentences"]
+        clock, fit, other, split = rank["sentences"]
         assert "goes by the clock of one process, got 2" in clock
         assert "runs in one process, got 2" in fit
         assert "The ranks selected different examples" in other
+        assert "must be a multiple of the 2 processes with split_batches=True, got 5" in split

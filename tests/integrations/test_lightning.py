@@ -75,6 +75,31 @@ def test_a_run_is_that_of_a_plain_loop_bit_for_bit(n_accumulation, n_workers):
     np.testing.assert_array_equal(pruner.indices_, other.indices_)
 
 
+@pytest.mark.parametrize("given", ["loader", "data module", "module"])
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_without_attach_the_run_is_the_same(given, n_workers):
+    pruner, other = small.make_pruner(), small.make_pruner()
+    _, plain, _ = small.run(other)
+    module = small.Late(pruner) if given == "module" else small.Bare(pruner)
+    data = {
+        "loader": {"train_dataloaders": small.make_loader(num_workers=n_workers)},
+        "data module": {"datamodule": small.Loaders()},
+        "module": {},
+    }[given]
+    small.make_trainer(PruningCallback(pruner)).fit(module, **data)
+    assert torch.equal(weights_of(module), weights_of(plain))
+    assert module.visited == plain.visited
+    np.testing.assert_array_equal(pruner.scorer_.scores_, other.scorer_.scores_)
+
+
+def test_a_callback_takes_over_the_loader_of_each_run():
+    pruner = small.make_pruner()
+    pruning = PruningCallback(pruner)
+    for n in (37, 20):
+        small.make_trainer(pruning).fit(small.Bare(pruner), small.make_loader(small.points(n)))
+        assert [record.n_kept for record in pruner.history_] == [n, *[(n + 1) // 2] * 3]
+
+
 @pytest.mark.parametrize(
     "parts",
     [

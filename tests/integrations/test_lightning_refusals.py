@@ -7,8 +7,8 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
 
 from dataprune import BatchTopK, ConstantScheduler, DynamicPruner, Loss, RandomK, SoftPrune
-from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError
-from dataprune.integrations._lightning import signals_of
+from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError, StateError
+from dataprune.integrations._lightning import PruningLoader, signals_of
 from dataprune.integrations.lightning import PruningCallback
 
 pytestmark = small.NO_VALIDATION
@@ -66,9 +66,9 @@ def test_what_attach_refuses_is_refused_at_the_start_of_fit():
 def test_a_loader_that_was_not_attached_is_refused():
     pruning = PruningCallback(small.make_pruner())
     attached = pruning.attach(small.make_loader())
-    with pytest.raises(InvalidValueError, match=r"the train loader that its attach\(\) returned, got DataLoader"):
+    with pytest.raises(InvalidValueError, match=r"that which its attach\(\) returned, got DataLoader"):
         small.make_trainer(pruning).fit(small.Classifier(pruning.pruner), small.make_loader())
-    with pytest.raises(InvalidValueError, match=r"the train loader that its attach\(\) returned, got list"):
+    with pytest.raises(InvalidValueError, match=r"that which its attach\(\) returned, got list"):
         small.make_trainer(pruning).fit(small.Classifier(pruning.pruner), [attached, small.make_loader()])
 
 
@@ -85,9 +85,33 @@ class OnlyLoss(small.Classifier):
         return super().training_step(batch, batch_idx)["loss"]
 
 
-class Bare(small.Classifier):
+class Losing(small.Classifier):
     def on_after_batch_transfer(self, batch, dataloader_idx):
         return list(batch) if self.trainer.training else batch
+
+
+def test_several_loaders_are_refused():
+    pruner = small.make_pruner()
+    with pytest.raises(InvalidValueError, match=r"needs one train loader, .* got list"):
+        small.make_trainer(PruningCallback(pruner)).fit(small.Bare(pruner), [small.make_loader()] * 2)
+
+
+def test_weighted_selections_need_a_loader_with_indices():
+    pruner = small.make_pruner(selector=SoftPrune())
+    with pytest.raises(
+        InvalidValueError, match=r"'weights'\. Pass the loader through PruningCallback\.attach\(\), for"
+    ):
+        small.make_trainer(PruningCallback(pruner)).fit(small.Bare(pruner), small.make_loader())
+
+
+def test_a_batch_that_has_no_index_is_never_given_another():
+    loader = PruningLoader(small.make_loader(), {}, keeps_index=True)
+    loader.take(small.make_pruner().attach(small.make_loader(), n_epochs=1), on_epoch=int)
+    ahead = [next(batches) for batches in [iter(loader)] for _ in range(3)]  # whatever looks ahead
+    for number in (2, 0, 1):
+        assert loader.take_index(number).tolist() == ahead[number][0][:, 4].int().tolist()
+    with pytest.raises(StateError, match=r"no index for batch 1 of the epoch, but for \[\]"):
+        loader.take_index(1)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +136,7 @@ def test_a_step_that_returns_too_little_is_told_what(kind, parts, error):
 def test_batches_that_lose_their_index_are_refused():
     pruner = small.make_pruner()
     with pytest.raises(InvalidTypeError, match=r"batches that are Indexed\(index, batch\), got list"):
-        small.run(pruner, module=Bare(pruner))
+        small.run(pruner, module=Losing(pruner))
 
 
 def test_a_run_without_a_scorer_needs_no_signals():

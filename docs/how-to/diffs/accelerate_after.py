@@ -18,7 +18,6 @@ model, optimizer = accelerator.prepare(model, optimizer)
 loader = DataLoader(dataset, batch_size=20, shuffle=True)
 loader = prepare(accelerator, pruner, loader, n_epochs=4)
 for epoch in range(4):
-    pruner.set_epoch(epoch)
     for index, (inputs, labels) in loader:
         with accelerator.accumulate(model):
             logits = model(inputs)

@@ -13,7 +13,7 @@ class Classifier(pl.LightningModule):
         self.network = torch.nn.Linear(4, 2)
 
     def training_step(self, batch):
-        _, (x, y) = batch
+        x, y = batch
         logits = self.network(x)
         return {"loss": F.cross_entropy(logits, y), "logits": logits, "labels": y}
 
@@ -28,6 +28,5 @@ loader = DataLoader(dataset, batch_size=20, shuffle=True)
 quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
 
 pruner = DynamicPruner(EL2N(), TopK(), CyclicScheduler(keep_fraction=0.5))
-pruning = PruningCallback(pruner)
-trainer = pl.Trainer(max_epochs=4, callbacks=[pruning], **quiet)
-trainer.fit(Classifier(), pruning.attach(loader))
+trainer = pl.Trainer(max_epochs=4, callbacks=[PruningCallback(pruner)], **quiet)
+trainer.fit(Classifier(), loader)

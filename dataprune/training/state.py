@@ -68,8 +68,8 @@ def check_state(state: Mapping[str, Any], *, n_examples: int, fingerprint: str, 
             f"This state was saved for other data: its {n_examples} examples differ from the attached ones. "
             "Resume with the data set of the first run, in the same order."
         )
-    for name, ours in settings.items():
-        saved = state["settings"].get(name)
+    for name in {**settings, **state["settings"]}:
+        ours, saved = settings.get(name), state["settings"].get(name)
         if saved != ours:
             raise StateError(f"This state was saved with {name}={saved}, but this run has {ours}.")
 

@@ -119,8 +119,8 @@ def recorded_outputs(model: nn.Module) -> Iterator[list[Any]]:
         hook.remove()
 
 
-def count_epochs(args: TrainingArguments) -> int:
-    """Return the epochs of a run, or raise if `args` ask for what pruning cannot do.
+def run_length(args: TrainingArguments) -> dict[str, Any]:
+    """Return how long a run is, as an argument of `DynamicPruner.attach`; ``max_steps`` wins, as in Trainer.
 
     Parameters
     ----------
@@ -129,28 +129,46 @@ def count_epochs(args: TrainingArguments) -> int:
 
     Returns
     -------
-    int
-        ``num_train_epochs``.
+    dict of str to object
+        ``n_updates`` or ``n_epochs``.
 
     Raises
     ------
     InvalidValueError
-        For ``max_steps``, broken epochs, more than one device, or an unknown sampling strategy.
+        For broken epochs.
 
     Examples
     --------
-    >>> count_epochs(TrainingArguments("out", num_train_epochs=4, use_cpu=True))
-    4
+    >>> run_length(TrainingArguments("out", num_train_epochs=4, use_cpu=True))
+    {'n_epochs': 4}
     """
     if args.max_steps > 0:
-        raise InvalidValueError(
-            f"PruningTrainer.args.max_steps must be left out, got {args.max_steps}. "
-            "Set num_train_epochs: the scheduler counts in epochs."
-        )
+        return {"n_updates": args.max_steps}
     if args.num_train_epochs < 1 or args.num_train_epochs != int(args.num_train_epochs):
         raise InvalidValueError(
             f"PruningTrainer.args.num_train_epochs must be a whole number of at least 1, got {args.num_train_epochs!r}."
         )
+    return {"n_epochs": int(args.num_train_epochs)}
+
+
+def check_arguments(args: TrainingArguments) -> None:
+    """Raise if `args` ask for what pruning cannot do.
+
+    Parameters
+    ----------
+    args : TrainingArguments
+        As for Trainer.
+
+    Raises
+    ------
+    InvalidValueError
+        For broken epochs, packing, more than one device, or an unknown sampling strategy.
+
+    Examples
+    --------
+    >>> check_arguments(TrainingArguments("out", num_train_epochs=4, use_cpu=True))
+    """
+    run_length(args)
     if args.n_gpu > 1:
         raise InvalidValueError(
             f"PruningTrainer needs a process per device, got one for {args.n_gpu}. "
@@ -168,7 +186,6 @@ def count_epochs(args: TrainingArguments) -> int:
             f"PruningTrainer.args.train_sampling_strategy must be one of {', '.join(map(repr, strategies))}, "
             f"got {args.train_sampling_strategy!r}."
         )
-    return int(args.num_train_epochs)
 
 
 def find_checkpoint(resume_from: str | bool | None, output_dir: str) -> Path | None:  # noqa: FBT001 - as Trainer's

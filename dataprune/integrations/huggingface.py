@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import datasets
 import torch
+import transformers
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -26,9 +27,10 @@ from dataprune.integrations._huggingface import (
     TRAINER_STATE_FILE,
     IndexIntoMapping,
     PrunerCallback,
-    count_epochs,
+    check_arguments,
     find_checkpoint,
     recorded_outputs,
+    run_length,
 )
 from dataprune.integrations.accelerate import attach_and_prepare
 from dataprune.scoring.score_log import ScoreLog
@@ -51,7 +53,8 @@ class PruningTrainer(Trainer):
     model : PreTrainedModel or nn.Module, optional
         A model whose output has ``logits`` (``<head>_logits``) and a loss; or pass ``model_init``.
     args : TrainingArguments, optional
-        As for Trainer; a copy is used. ``num_train_epochs`` must be a whole number and ``max_steps`` left out.
+        As for Trainer; a copy is used. ``num_train_epochs`` must be a whole number; with ``max_steps`` the run has the
+        fewest planned epochs that make so many updates, and the last one is cut short.
         ``optim`` is best left at its default, ``"adamw_torch_fused"``, which is fast on CPUs too.
     pruner : DynamicPruner
         Scorer, selector and scheduler. It starts anew with each `train` that does not resume.
@@ -135,12 +138,13 @@ class PruningTrainer(Trainer):
     ) -> None:
         if not isinstance(pruner, DynamicPruner):
             raise InvalidTypeError(f"PruningTrainer.pruner must be a DynamicPruner, got {type(pruner).__name__}.")
-        if not hasattr(Trainer, "_run_epoch"):
-            raise ImportError("PruningTrainer needs transformers>=5.3. Run: pip install 'transformers>=5.3'")
+        # Before 5.6 the gradients of accumulated batches were divided by their number twice, and 5.2 has no _run_epoch.
+        if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 6):
+            raise ImportError("PruningTrainer needs transformers>=5.6. Run: pip install 'transformers>=5.6'")
         if train_dataset is not None and len(IndexedDataset(train_dataset)) == 0:
             raise InvalidValueError("PruningTrainer.train_dataset must have examples, got an empty data set.")
         args = TrainingArguments("tmp_trainer") if args is None else copy.copy(args)
-        count_epochs(args)
+        check_arguments(args)
         args.ignore_data_skip = True  # the sampler itself starts at the saved batch
         if args.save_total_limit == 1:
             args.save_total_limit = 2  # Trainer deletes the older one before the pruner's file makes the new one whole
@@ -215,7 +219,7 @@ class PruningTrainer(Trainer):
             self.accelerator,
             self.pruner,
             full_loader,
-            n_epochs=count_epochs(args),
+            **run_length(args),
             n_accumulation=args.gradient_accumulation_steps,
             model=self.model,
             forward=None if self.signals is None else self._forward,
@@ -359,7 +363,7 @@ class PruningTrainer(Trainer):
             full epoch, and updates of the run as planned.
         """
         values = super().set_initial_training_values(args, dataloader)
-        n_epochs, n_updates_per_epoch, n_examples, _, batch_size, n_batches, _ = values
+        _, n_updates_per_epoch, n_examples, _, batch_size, n_batches, _ = values
         plan = self.pruner.plan_
         if self._checkpoint is not None:
             self.pruner.load(self._checkpoint / PRUNER_FILE)
@@ -369,7 +373,8 @@ class PruningTrainer(Trainer):
             # Trainer takes all epochs for full ones, and so thinks that fewer were done.
             state = TrainerState.load_from_json(str(self._checkpoint / TRAINER_STATE_FILE))
             self._epoch_offset = first_epoch - state.global_step // n_updates_per_epoch
-        return n_epochs, n_updates_per_epoch, n_examples, sum(plan.n_kept), batch_size, n_batches, plan.n_updates
+        n_trained = sum(plan.n_kept)
+        return len(plan.n_kept), n_updates_per_epoch, n_examples, n_trained, batch_size, n_batches, plan.n_updates
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -258,6 +258,62 @@ class Scheduler(BaseEstimator, ABC):
             n_scored=n_selections * count_to_keep(n_examples, scored_share) if scored_share else 0,
             exact=not (self.adaptive or is_bound),
         )
+
+    def count_epochs(self, n_updates: int, n_examples: int, batch_size: int, **settings: Any) -> int:
+        """Return the fewest epochs whose plan makes so many updates.
+
+        Parameters
+        ----------
+        n_updates : int
+            Updates of the whole run.
+        n_examples : int
+            Rows of the full data set.
+        batch_size : int
+            Examples in a batch.
+        **settings : object
+            As for `plan`.
+
+        Returns
+        -------
+        int
+            Epochs; the last one may be cut short.
+
+        Raises
+        ------
+        InvalidTypeError
+            If a parameter is of the wrong kind.
+        InvalidValueError
+            If a parameter is out of range, how many updates an epoch makes is known only when it begins, or an epoch
+            makes none.
+
+        Examples
+        --------
+        >>> from dataprune import CyclicScheduler
+        >>> CyclicScheduler(keep_fraction=0.5).count_epochs(17, n_examples=100, batch_size=10)
+        3
+        """
+        owner = type(self).__name__
+        check_count(owner, "n_updates", n_updates, minimum=1)
+        if self.adaptive or isinstance(self.keep_fraction, Budget):
+            what = "The budget decides" if isinstance(self.keep_fraction, Budget) else "The scores decide"
+            raise InvalidValueError(
+                f"{owner} needs a number of epochs, got one of updates, {n_updates}. {what} how many an epoch makes: "
+                "set n_epochs (Trainer's num_train_epochs) in place of n_updates (max_steps)."
+            )
+
+        def plan(n_epochs: int) -> Plan:
+            return self.plan(n_examples, n_epochs, batch_size, **settings)
+
+        enough = 1
+        while (found := plan(enough)).n_updates < n_updates:
+            if 0 in found.updates:
+                raise InvalidValueError(
+                    f"The loader's drop_last=True drops the only batch of an epoch that keeps {min(found.n_kept)} "
+                    f"examples, for a batch has {batch_size}. Keep more, or use drop_last=False."
+                )
+            enough *= 2
+        candidates = range(enough // 2 + 1, enough + 1)
+        return candidates[bisect_left(candidates, n_updates, key=lambda n_epochs: plan(n_epochs).n_updates)]
 
     def within_updates(self, n_examples: int, n_epochs: int, batch_size: int, **settings: Any) -> Scheduler:
         """Return this scheduler with the largest share of the examples that its budget of updates is enough for.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 BAR_WIDTH = 20
 """Characters of a full epoch's bar in a printed plan."""
@@ -49,6 +51,41 @@ class Plan:
     def n_updates(self) -> int:
         """Optimizer updates of the whole run."""
         return sum(self.updates)
+
+    def cut(self, n_updates: int, *, n_per_update: int) -> Plan:
+        """Return this plan, ended where the whole run has made `n_updates`.
+
+        Parameters
+        ----------
+        n_updates : int
+            At most those planned.
+        n_per_update : int
+            Examples in an update.
+
+        Returns
+        -------
+        Plan
+            The epochs up to there, the last one with what its updates take.
+
+        Examples
+        --------
+        >>> from dataprune import CyclicScheduler
+        >>> plan = CyclicScheduler(keep_fraction=0.5).plan(100, 3, 10).cut(17, n_per_update=10)
+        >>> plan.n_kept, plan.updates
+        ((100, 50, 20), (10, 5, 2))
+        """
+        last = bisect_left(tuple(accumulate(self.updates)), n_updates)
+        n_left = n_updates - sum(self.updates[:last])
+        n_kept = self.n_kept[last] if n_left == self.updates[last] else n_left * n_per_update
+        reselects = self.reselects[: last + 1]
+        return replace(
+            self,
+            n_kept=(*self.n_kept[:last], n_kept),
+            reselects=reselects,
+            updates=(*self.updates[:last], n_left),
+            n_updates_full=self.n_updates_full // len(self.updates) * (last + 1),
+            n_scored=self.n_scored * sum(reselects) // max(1, sum(self.reselects)),
+        )
 
     @property
     def compute_fraction(self) -> float:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from dataprune.errors import InvalidTypeError, InvalidValueError, check_count
 from dataprune.scheduling.base import Scheduler, check_refresh
+from dataprune.scheduling.plan import Plan
 from dataprune.scoring.base import BatchScorer, DatasetScorer, Scorer
 from dataprune.scoring.score_log import ScoreLog
 from dataprune.scoring.store import ExampleStore
@@ -201,6 +202,95 @@ def log_signals(log: ScoreLog, index: Tensor, *, epoch: int, signals: Mapping[st
             "Pass them to observe(), or leave the log out: it is for models with one head."
         )
     log.update(index, epoch=epoch, logits=signals["logits"], labels=signals["labels"])
+
+
+def plan_run(
+    scheduler: Scheduler,
+    n_epochs: int | None,
+    n_updates: int | None,
+    *,
+    n_examples: int,
+    batch_size: int,
+    n_accumulation: int,
+    drop_last: bool,
+    whole_updates: bool,
+    refresh: str | float,
+) -> tuple[Scheduler, int, Plan]:
+    """Return the scheduler within its budget of updates, the epochs that it counts with, and what the run does.
+
+    Parameters
+    ----------
+    scheduler : Scheduler
+        As the user gave it.
+    n_epochs : int or None
+        Length of the run.
+    n_updates : int or None
+        Length of the run in optimizer updates.
+    n_examples : int
+        Rows of the full data set.
+    batch_size : int
+        Examples in a batch, of all ranks together.
+    n_accumulation : int
+        Batches per optimizer update.
+    drop_last : bool
+        Whether a last batch that is not full is dropped.
+    whole_updates : bool
+        Whether batches fill whole updates.
+    refresh : {"observed", "full"} or float
+        Where the scores come from.
+
+    Returns
+    -------
+    tuple of (Scheduler, int, Plan)
+        The plan of a run of `n_updates` may end before the last of the epochs.
+
+    Raises
+    ------
+    InvalidTypeError
+        If a number is none.
+    InvalidValueError
+        If not just one length is given, a number is out of range, or the scheduler needs `n_epochs`.
+
+    Examples
+    --------
+    >>> from dataprune import CyclicScheduler
+    >>> counts = {"n_accumulation": 1, "drop_last": False, "whole_updates": False, "refresh": "observed"}
+    >>> scheduler = CyclicScheduler(keep_fraction=0.5)
+    >>> _, n_epochs, plan = plan_run(scheduler, None, 17, n_examples=100, batch_size=10, **counts)
+    >>> n_epochs, plan.updates
+    (3, (10, 5, 2))
+    """
+    if (n_epochs is None) == (n_updates is None):
+        given = "none" if n_epochs is None else "both"
+        raise InvalidValueError(f"DynamicPruner.attach() needs n_epochs=... or n_updates=..., got {given}.")
+    counts: dict[str, Any] = {"n_accumulation": n_accumulation, "drop_last": drop_last, "whole_updates": whole_updates}
+    if n_updates is not None:
+        n_epochs = scheduler.count_epochs(n_updates, n_examples, batch_size, **counts)
+    n_epochs = check_count("DynamicPruner", "n_epochs", n_epochs, minimum=1)
+    scheduler = scheduler.within_updates(n_examples, n_epochs, batch_size, **counts)
+    plan = scheduler.plan(n_examples, n_epochs, batch_size, **counts, refresh=refresh)
+    if n_updates is not None:
+        plan = plan.cut(n_updates, n_per_update=batch_size * n_accumulation)
+    return scheduler, n_epochs, plan
+
+
+def check_log(log: ScoreLog | None, *, n_examples: int) -> None:
+    """Raise if a log is one of another number of examples.
+
+    Parameters
+    ----------
+    log : ScoreLog or None
+        Where the training pass is logged.
+    n_examples : int
+        Rows of the full data set.
+
+    Raises
+    ------
+    InvalidValueError
+        If it is.
+    """
+    if log is not None and log.n_examples != n_examples:
+        raise InvalidValueError(f"The ScoreLog is one of {log.n_examples} examples, but the data set has {n_examples}.")
 
 
 def checked_batch_size(loader: DataLoader[Any]) -> int:

@@ -24,7 +24,6 @@ from dataprune.data.indexed import IndexedCollate, IndexedDataset
 from dataprune.errors import InvalidValueError, NotFittedError, check_count
 from dataprune.scheduling.base import Decision, Scheduler
 from dataprune.scheduling.cyclic import CyclicScheduler
-from dataprune.scheduling.plan import Plan
 from dataprune.scoring.base import BatchScorer, DatasetScorer, Scorer, as_index
 from dataprune.scoring.provenance import check_same_data, provenance
 from dataprune.scoring.score_log import ScoreLog
@@ -34,10 +33,12 @@ from dataprune.selection.base import Selector, take_rows
 from dataprune.selection.batch import BatchPolicy
 from dataprune.selection.ranked import TopK
 from dataprune.training.attaching import (
+    check_log,
     check_parts,
     checked_batch_size,
     known_columns,
     log_signals,
+    plan_run,
     shuffles,
     with_changes,
 )
@@ -139,7 +140,8 @@ class DynamicPruner(BaseEstimator):
         self,
         loader: DataLoader[Any],
         *,
-        n_epochs: int,
+        n_epochs: int | None = None,
+        n_updates: int | None = None,
         n_accumulation: int = 1,
         model: nn.Module | None = None,
         forward: Forward | None = None,
@@ -161,8 +163,12 @@ class DynamicPruner(BaseEstimator):
         ----------
         loader : DataLoader
             The loader over the full data set; workers, collate function and pinning are taken over.
-        n_epochs : int
-            Length of the run.
+        n_epochs : int, optional
+            Length of the run; or `n_updates`.
+        n_updates : int, optional
+            Length of the run in optimizer updates: the scheduler plans the fewest epochs that make them, ``n_epochs_``,
+            and the last one is cut short, to a random part of its selection (the first part, if the loader does not
+            shuffle).
         n_accumulation : int, default=1
             Batches per optimizer update.
         model : nn.Module, optional
@@ -218,31 +224,29 @@ class DynamicPruner(BaseEstimator):
         n_examples = len(dataset)
         if n_examples == 0:
             raise InvalidValueError("DynamicPruner.attach() needs a data set with examples, got an empty one.")
-        self.n_examples_, self.n_epochs_ = n_examples, check_count("DynamicPruner", "n_epochs", n_epochs, minimum=1)
+        self.n_examples_ = n_examples
         self.n_accumulation_ = check_count("DynamicPruner", "n_accumulation", n_accumulation, minimum=1)
         self.batch_size_, self.whole_updates_, self.drop_last_ = batch_size, whole_updates, loader.drop_last
         self.selector_: Selector = clone(self._selector)
-        counts: dict[str, Any] = {
-            "n_accumulation": n_accumulation,
-            "drop_last": loader.drop_last,
-            "whole_updates": whole_updates,
-        }
-        self.scheduler_: Scheduler = clone(self._scheduler).within_updates(n_examples, n_epochs, batch_size, **counts)
-        if log is not None and log.n_examples != n_examples:
-            raise InvalidValueError(
-                f"The ScoreLog is one of {log.n_examples} examples, but the data set has {n_examples}."
-            )
+        check_log(log, n_examples=n_examples)
+        self._n_updates = n_updates
+        # A run of `n_updates` may end before the last of the epochs that the scheduler counts with.
+        self.scheduler_, self._n_scheduled_epochs, self.plan_ = plan_run(
+            clone(self._scheduler),
+            n_epochs,
+            n_updates,
+            n_examples=n_examples,
+            batch_size=batch_size,
+            n_accumulation=n_accumulation,
+            drop_last=loader.drop_last,
+            whole_updates=whole_updates,
+            refresh=self.refresh if self.makes_passes else "observed",
+        )
+        self.n_epochs_ = len(self.plan_.n_kept)
         self.fingerprint_ = fingerprint(loader.dataset)
         if scores is not None:
             check_same_data(scores.provenance, self.fingerprint_)
         self.scorer_: BatchScorer | None = scorer_at_work(self.scorer, loader.dataset, model=model)
-        self.plan_: Plan = self.scheduler_.plan(
-            n_examples,
-            n_epochs,
-            batch_size,
-            **counts,
-            refresh=self.refresh if self.makes_passes else "observed",
-        )
         self.lengths_ = example_lengths(loader.dataset)
         check_ranks(self._ranks, log=log, scheduler=self.scheduler_)
         self._cost_budget = cost_budget(
@@ -372,7 +376,7 @@ class DynamicPruner(BaseEstimator):
             )
         self._merge_ranks()
         scores = self._scores()  # raises for a NaN score, before anything changes
-        decision = self.scheduler_.decide(epoch, self.n_epochs_, scores=scores, history=self.history_)
+        decision = self.scheduler_.decide(epoch, self._n_scheduled_epochs, scores=scores, history=self.history_)
         n_keep, share = self._count_to_keep(decision)
         record = EpochRecord(epoch=epoch, n_asked=n_keep, n_kept=n_keep)
         if self.whole_updates_:
@@ -395,6 +399,7 @@ class DynamicPruner(BaseEstimator):
             self._ranks.check_agreement(selector.indices_, selector.weights_)
             self.indices_, self.weights_ = selector.indices_, selector.weights_
             record.seconds["select"] = time.perf_counter() - start
+        self._cut_last_epoch(epoch)
         if self.scorer_ is not None:
             record.score_quantiles = score_quantiles(scores)
         record.n_kept = len(self.indices_)
@@ -413,6 +418,16 @@ class DynamicPruner(BaseEstimator):
             return len(self.indices_), None
         share = self._cost_budget.share(decision, self.scheduler_, n_epochs=self.n_epochs_, history=self.history_)
         return (self.n_examples_, None) if share == 1.0 else (0, share)
+
+    def _cut_last_epoch(self, epoch: int) -> None:
+        """Leave what the last updates of a run of `n_updates` take."""
+        if self._n_updates is None or epoch < self.n_epochs_ - 1:
+            return
+        places = np.arange(len(self.indices_))
+        if self.sampler_.shuffle:
+            places = np.random.default_rng([self.random_state, epoch, 5]).permutation(places)
+        places = np.sort(places[: self.plan_.n_kept[-1]])
+        self.indices_, self.weights_ = self.indices_[places], self.weights_[places]
 
     def _check_batches(self, n_kept: int) -> None:
         """Raise if an epoch has no batch; where the counts follow from the run, not before it."""
@@ -530,7 +545,7 @@ class DynamicPruner(BaseEstimator):
     def policy_at_work(self) -> bool:
         """Whether a batch policy decides in the current epoch."""
         scheduler = self.scheduler_
-        last = self.n_epochs_ - scheduler.n_full_final_epochs
+        last = self._n_scheduled_epochs - scheduler.n_full_final_epochs
         return self.batch_policy is not None and scheduler.n_warmup_epochs <= self.epoch_ < last
 
     def _policy_weights(self, index: Tensor, signals: Mapping[str, Tensor]) -> Tensor:
@@ -726,6 +741,7 @@ class DynamicPruner(BaseEstimator):
             "refresh": self.refresh,
             "random_state": self.random_state,
             "n_epochs": self.n_epochs_,
+            **({} if self._n_updates is None else {"n_updates": self._n_updates}),
             "batch_size": self.batch_size_,
             "n_accumulation": self.n_accumulation_,
             "shuffle": self.sampler_.shuffle,

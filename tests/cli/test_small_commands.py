@@ -84,7 +84,7 @@ def test_the_help_of_each_command_has_an_example_that_it_takes(name):
     assert {*words} <= options
     done = run_cli(*found[1].rstrip(".").split()[1:], "--no-such-option")
     assert done.exit_code == 2
-    assert "No such option: --no-such-option" in done.stderr
+    assert re.search("No such option:? .?--no-such-option", done.stderr)  # as the version of click has it
     assert done.stderr.strip().count("\n") == 0
 
 

@@ -67,6 +67,36 @@ def test_updates_planned_are_updates_done_and_the_learning_rate_ends_at_zero(tmp
     assert [record.n_kept for record in pruner.history_] == [37, whole, whole, whole]
 
 
+# Of 10, 5, 5, ... updates without accumulation, 4, 2, 2, ... with 3 batches each.
+@pytest.mark.parametrize(
+    ("max_steps", "n_accumulation", "updates"),
+    [(7, 1, (7,)), (10, 1, (10,)), (18, 1, (10, 5, 3)), (5, 3, (4, 1))],
+)
+def test_a_run_of_max_steps_makes_them_and_its_learning_rate_ends_there(tmp_path, max_steps, n_accumulation, updates):
+    watch = Watch()
+    trainer = small.make_trainer(
+        tmp_path,
+        callbacks=[watch],
+        num_train_epochs=1.5,  # max_steps wins
+        max_steps=max_steps,
+        gradient_accumulation_steps=n_accumulation,
+        warmup_steps=0.5,
+        learning_rate=0.1,
+        evaluated=True,
+        eval_strategy="epoch",
+    )
+    trainer.train()
+    pruner, n_per_update = trainer.pruner, 4 * n_accumulation
+    assert watch.n_updates == trainer.state.global_step == trainer.state.max_steps == max_steps
+    assert pruner.plan_.updates == tuple(record.n_updates for record in pruner.history_) == updates
+    assert trainer.lr_scheduler.get_last_lr() == [0.0, 0.0]
+    assert max(watch.rates) == watch.rates[-(-max_steps // 2) - 1]  # half of the run warms up
+    last = pruner.history_[-1]
+    assert last.n_kept == (37 if max_steps == 10 else updates[-1] * n_per_update) == len(pruner.indices_)
+    assert "eval_loss" in last.metrics
+    assert trainer.state.epoch == len(updates)
+
+
 @pytest.mark.parametrize("n_accumulation", [1, 3])
 def test_the_learning_rate_ends_at_zero_where_the_plan_is_only_a_bound(tmp_path, n_accumulation):
     pruner = small.make_pruner(scorer=Loss(), selector=SoftPrune(), scheduler=SoftPruneScheduler())

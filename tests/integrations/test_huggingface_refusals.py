@@ -2,8 +2,10 @@ import datasets
 import huggingface_run as small
 import pytest
 import torch
+import transformers
 from transformers import T5Config, T5ForConditionalGeneration, TrainingArguments
 
+from dataprune import Loss, SoftPrune, SoftPruneScheduler
 from dataprune.errors import InvalidTypeError, InvalidValueError
 from dataprune.integrations.huggingface import PruningTrainer
 
@@ -16,7 +18,6 @@ class Stream(torch.utils.data.IterableDataset):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"max_steps": 10}, r"args.max_steps must be left out, got 10. Set num_train_epochs"),
         ({"num_train_epochs": 1.5}, r"args.num_train_epochs must be a whole number of at least 1, got 1.5."),
         ({"num_train_epochs": 0}, r"args.num_train_epochs must be a whole number of at least 1, got 0."),
         ({"train_sampling_strategy": "batch_rebalance"}, r"must be one of 'random', .* got 'batch_rebalance'."),
@@ -26,6 +27,21 @@ class Stream(torch.utils.data.IterableDataset):
 def test_arguments_that_pruning_cannot_follow_are_refused(tmp_path, changes, sentence):
     with pytest.raises(InvalidValueError, match=sentence):
         small.make_trainer(tmp_path, **changes)
+
+
+def test_a_number_of_updates_is_refused_where_the_scores_say_how_many_an_epoch_makes(tmp_path):
+    pruner = small.make_pruner(scorer=Loss(), selector=SoftPrune(), scheduler=SoftPruneScheduler())
+    trainer = small.make_trainer(tmp_path, pruner=pruner, max_steps=10)
+    with pytest.raises(
+        InvalidValueError, match=r"needs a number of epochs, got .* 10. .* in place of .* \(max_steps\)"
+    ):
+        trainer.train()
+
+
+def test_a_transformers_that_divides_accumulated_gradients_twice_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(transformers, "__version__", "5.5.4")
+    with pytest.raises(ImportError, match=r"pip install 'transformers>=5.6'"):
+        small.make_trainer(tmp_path)
 
 
 def test_one_process_for_several_devices_is_refused(tmp_path, monkeypatch):

@@ -44,6 +44,18 @@ def test_a_run_resumed_from_any_checkpoint_is_the_uninterrupted_run(tmp_path, n_
         assert [r.n_updates for r in resumed.pruner.history_] == list(resumed.pruner.plan_.updates)
 
 
+def test_a_run_of_max_steps_resumes_in_its_cut_epoch_too(tmp_path):
+    settings = {"max_steps": 23, "save_strategy": "steps"}  # 10 + 5 + 5 + 3 updates
+    whole, _ = small.run(tmp_path, save_steps=1, **settings)
+    for point in (4, 15, 22, 23):
+        resumed, _ = small.run(tmp_path, resume=f"{tmp_path}/checkpoint-{point}", **settings | {"save_steps": 1000})
+        check_same_arrays(state_of(resumed), state_of(whole))
+        assert [record.n_updates for record in resumed.pruner.history_] == [10, 5, 5, 3]
+        assert resumed.lr_scheduler.get_last_lr() == [0.0, 0.0]
+    with pytest.raises(StateError, match="saved with n_updates=23, but this run has 24"):
+        small.run(tmp_path, resume=f"{tmp_path}/checkpoint-22", **settings | {"max_steps": 24})
+
+
 def test_a_run_of_as_many_as_the_scores_say_resumes_with_its_learning_rate(tmp_path):
     parts = {"scorer": Loss(), "selector": SoftPrune(), "scheduler": SoftPruneScheduler()}
     whole, _ = small.run(tmp_path, pruner=small.make_pruner(**parts), save_strategy="steps", save_steps=1)

@@ -31,11 +31,18 @@ def ordinary(tmp_path_factory):
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param({"torch_compile": True, "torch_compile_backend": "eager"}, marks=pytest.mark.slow),  # compiles
+        pytest.param(
+            {"torch_compile": True, "torch_compile_backend": "inductor"},  # with a C++ compiler
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated"),  # inductor's own use
+            ],
+        ),
+        pytest.param({"torch_compile": True, "torch_compile_backend": "eager"}, marks=pytest.mark.slow),
         {"gradient_checkpointing": True},
         {"dataloader_num_workers": 2, "dataloader_persistent_workers": True, "dataloader_prefetch_factor": 3},
     ],
-    ids=["torch_compile", "gradient_checkpointing", "persistent workers"],
+    ids=["torch_compile", "torch_compile without a compiler", "gradient_checkpointing", "persistent workers"],
 )
 def test_what_computes_the_same_selects_and_scores_the_same(tmp_path, ordinary, options):
     trainer = run(tmp_path, **options)

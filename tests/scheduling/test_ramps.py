@@ -32,6 +32,43 @@ def shares(scheduler, n_epochs):
     return [scheduler.decide(epoch, n_epochs).keep_fraction for epoch in range(n_epochs)]
 
 
+@given(
+    cls=st.sampled_from([*RAMPS, InterleavedScheduler]),
+    n_updates=st.integers(1, 200),
+    n_examples=st.integers(1, 300),
+    n_full_final_epochs=st.integers(0, 2),
+    n_accumulation=st.integers(1, 3),
+)
+def test_a_run_of_so_many_updates_is_the_shortest_plan_that_makes_them(
+    cls, n_updates, n_examples, n_full_final_epochs, n_accumulation
+):
+    scheduler = cls(keep_fraction=0.1, n_full_final_epochs=n_full_final_epochs)
+    settings = {"n_examples": n_examples, "batch_size": 10, "n_accumulation": n_accumulation}
+    n_epochs = scheduler.count_epochs(n_updates, **settings)
+    plan = scheduler.plan(n_epochs=n_epochs, **settings)
+    assert plan.n_updates >= n_updates
+    assert n_epochs == 1 or scheduler.plan(n_epochs=n_epochs - 1, **settings).n_updates < n_updates
+    cut = plan.cut(n_updates, n_per_update=10 * n_accumulation)
+    assert cut.n_updates == n_updates
+    assert min(cut.updates) > 0
+    assert cut.n_kept[:-1] == plan.n_kept[: len(cut.n_kept) - 1]
+    assert 0 < cut.n_kept[-1] <= plan.n_kept[len(cut.n_kept) - 1]
+    assert -(-cut.n_kept[-1] // (10 * n_accumulation)) == cut.updates[-1]
+
+
+@pytest.mark.parametrize("n_updates", [9, 10, 14, 17, 23])
+def test_a_ramp_that_would_do_more_ends_where_its_updates_are_made(n_updates):
+    pruner = DynamicPruner(None, RandomK(), LinearScheduler(keep_fraction=0.1))
+    loader = pruner.attach(DataLoader(TensorDataset(torch.zeros(90, 1)), 10), n_updates=n_updates)
+    n_done = 0
+    for epoch in range(pruner.n_epochs_):
+        pruner.set_epoch(epoch)
+        for index, _ in loader:
+            pruner.observe(index)
+            n_done += 1
+    assert n_done == pruner.plan_.n_updates == n_updates
+
+
 @pytest.mark.parametrize("keep_fraction", [0.01, 0.5, 1.0])
 @pytest.mark.parametrize(("n_warmup_epochs", "n_full_final_epochs"), [(0, 0), (1, 0), (3, 2)])
 @pytest.mark.parametrize("cls", [*RAMPS, InterleavedScheduler])

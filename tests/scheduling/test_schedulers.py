@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataprune import ConstantScheduler, CyclicScheduler, Decision, Plan, SoftPruneScheduler
+from dataprune import Budget, ConstantScheduler, CyclicScheduler, Decision, Plan, SoftPruneScheduler
 from dataprune.data.counting import count_to_keep
 from dataprune.errors import DataPruneError
 
@@ -79,6 +79,44 @@ def test_whole_updates_keep_at_least_what_was_asked(n_examples, batch_size, n_ac
         assert n_kept == n_examples or -(-n_kept // batch_size) % n_accumulation == 0
         # and no more than needed: one example fewer would need one batch less
         assert n_kept in {n_asked, n_examples} or (n_kept - 1) % batch_size == 0
+
+
+def test_a_run_of_so_many_updates_has_the_epochs_that_they_fill():
+    scheduler = CyclicScheduler(keep_fraction=0.5, n_cycle_epochs=2)
+    settings = {"n_examples": 100, "batch_size": 10, "n_accumulation": 3}  # 4, 2, 2, ... updates
+    n_updates_to_epochs = [scheduler.count_epochs(n, **settings) for n in range(1, 10)]
+    assert n_updates_to_epochs == [1, 1, 1, 1, 2, 2, 3, 3, 4]
+    whole = scheduler.plan(n_epochs=4, refresh="full", **settings)
+    cut = whole.cut(9, n_per_update=30)
+    assert (cut.n_kept, cut.updates, cut.n_updates) == ((100, 50, 50, 30), (4, 2, 2, 1), 9)
+    assert (cut.reselects, cut.n_scored, cut.n_updates_full) == (whole.reselects, 200, 16)
+    shorter = whole.cut(6, n_per_update=30)
+    assert (shorter.n_kept, shorter.reselects, shorter.n_scored) == ((100, 50), (False, True), 100)
+    assert whole.cut(10, n_per_update=30) == whole
+
+
+def test_epochs_without_a_whole_batch_never_fill_an_update():
+    with pytest.raises(DataPruneError, match="drops the only batch of an epoch that keeps 5 examples, for a batch has"):
+        CyclicScheduler(keep_fraction=0.05).count_epochs(20, 100, 10, drop_last=True)
+
+
+@pytest.mark.parametrize("n_updates", [0, 2.5])
+def test_a_number_of_updates_that_is_none_is_refused(n_updates):
+    with pytest.raises(DataPruneError, match=r"CyclicScheduler.n_updates must be "):
+        CyclicScheduler().count_epochs(n_updates, 100, 10)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "words"),
+    [
+        (SoftPruneScheduler(), "SoftPruneScheduler needs a number of epochs, got one of updates, 9. The scores decide"),
+        (CyclicScheduler(keep_fraction=Budget(seconds=9)), "The budget decides how many an epoch makes: set n_epochs"),
+        (CyclicScheduler(keep_fraction=Budget(n_updates=9)), "The budget decides"),
+    ],
+)
+def test_where_the_updates_of_an_epoch_are_not_known_its_number_must_be(scheduler, words):
+    with pytest.raises(DataPruneError, match=words):
+        scheduler.count_epochs(9, 100, 10)
 
 
 def test_compute_counts_a_scored_example_as_a_third_of_a_trained_one():

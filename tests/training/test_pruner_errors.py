@@ -109,6 +109,8 @@ def test_loaders_that_cannot_be_pruned_are_refused(make, words):
     [
         ({"n_epochs": 0}, "DynamicPruner.n_epochs must be at least 1, got 0"),
         ({"n_epochs": 2.5}, "DynamicPruner.n_epochs must be a whole number"),
+        ({"n_epochs": None}, "needs n_epochs=... or n_updates=..., got none"),
+        ({"n_updates": 5}, "needs n_epochs=... or n_updates=..., got both"),
         ({"n_accumulation": 0}, "DynamicPruner.n_accumulation must be at least 1, got 0"),
         ({"scores": np.zeros(60)}, "DynamicPruner.scores must be an ExampleStore"),
         ({"scores": ScoreStore(60)}, "saved with smoothing='last', but this run has 'ema_plus_std'"),

@@ -93,6 +93,30 @@ def test_a_loader_that_announces_the_epoch_makes_the_selection():
     assert ours.epoch_ == 0
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_run_of_updates_trains_on_what_they_take_of_its_last_epoch(shuffle):
+    ours, selections, visited = pruner(), [], []
+    batches = ours.attach(loader(shuffle=shuffle), n_updates=13)
+    for epoch in range(ours.n_epochs_):
+        ours.set_epoch(epoch)
+        selections.append(ours.indices_.tolist())
+        visited.append([])
+        for index, (x, y) in batches:
+            ours.observe(index, logits=x[:, :3], labels=y)
+            visited[-1] += index.tolist()
+    assert ours.plan_.updates == tuple(record.n_updates for record in ours.history_) == (8, 3, 2)
+    assert ours.plan_.n_kept == tuple(record.n_kept for record in ours.history_) == (60, 24, 16)
+    assert [record.n_asked for record in ours.history_] == [60, 24, 24]
+    assert ours.progress() == 1.0
+    assert [sorted(rows) for rows in visited] == selections
+    assert ours.n_epochs_trained_.sum() == 60 + 24 + 16
+    whole = selections[1]  # two epochs on one selection
+    assert set(selections[2]) < set(whole)
+    assert (selections[2] == whole[:16]) == (not shuffle)
+    with pytest.raises(ValueError, match=r"must be in \[2, 3\), got 3"):
+        ours.set_epoch(3)
+
+
 @pytest.mark.parametrize("n_accumulation", [1, 4])
 def test_progress_grows_by_one_update_and_ends_at_one(n_accumulation):
     ours = pruner()

@@ -140,9 +140,9 @@ def test_an_epoch_number_of_numpy_can_be_saved(tmp_path):
     assert start()[0].load(tmp_path / "pruner").epoch_ == 1
 
 
-def refused(state, words, *, data=None, batch_size=8, n_epochs=N_EPOCHS, n_accumulation=1, **changes):
+def refused(state, words, *, data=None, batch_size=8, n_epochs=N_EPOCHS, n_updates=None, n_accumulation=1, **changes):
     other = pruner(**changes)
-    other.attach(loader(data, batch_size), n_epochs=n_epochs, n_accumulation=n_accumulation)
+    other.attach(loader(data, batch_size), n_epochs=n_epochs, n_updates=n_updates, n_accumulation=n_accumulation)
     with pytest.raises(StateError, match=words):
         other.load_state_dict(state)
 
@@ -187,6 +187,15 @@ def test_a_scorer_that_holds_a_function_goes_on_in_another_process():
     first.set_epoch(0)
     second.load_state_dict(first.state_dict())  # the two functions have two addresses, as in two processes
     assert second.epoch_ == 0
+
+
+def test_a_state_knows_that_its_run_was_one_of_updates():
+    state = first_part(10)[0].state_dict()  # of 8 + 3 + ... updates
+    refused(state, "saved with n_updates=None, but this run has 20", n_epochs=None, n_updates=20)
+    of_updates = pruner()
+    of_updates.attach(loader(), n_updates=20)
+    assert of_updates.n_epochs_ == N_EPOCHS
+    refused(of_updates.state_dict(), "saved with n_updates=20, but this run has None")
 
 
 def test_the_default_parts_may_be_left_out_or_named():

@@ -202,3 +202,8 @@ def test_seeds_of_one_method_are_one_mean(ax):
     assert sum(len(points.get_offsets()) for points in ax.collections) == 4
     with pytest.raises(InvalidValueError, match="must have 2 values each, got 1 and 2"):
         plot_pareto(["a", "b"], [1], [1, 2], ax=ax)
+
+
+def test_of_a_long_name_the_end_is_drawn_for_paths_begin_alike(ax):
+    plot_pareto(["/a/long/way/down/to/the/folder/of/runs/full", "half"], [2, 1], [0.9, 0.8], ax=ax)
+    assert [text.get_text() for text in ax.texts] == ["…wn/to/the/folder/of/runs/full", "half"]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dataprune.data.counting import count_updates
 from dataprune.data.files import read_json, read_tensors
 from dataprune.data.fingerprint import fingerprint
 from dataprune.data.forward import IGNORED_LABEL, PRECISIONS, default_forward, with_precision
@@ -148,6 +149,37 @@ def check_suspects(
         raise InvalidValueError(f"suspects.percentile must be in [0, 100], got {percentile!r}.")
 
 
+def count_training(n_rows: int, *, method: str, n_epochs: int, batch_size: int, n_folds: int) -> dict[str, int]:
+    """Return what `find_suspects` would train.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of the data.
+    method : {"aum", "confident-learning"}
+        As in `find_suspects`, and so are the others.
+    n_epochs : int
+        Epochs of each run.
+    batch_size : int
+        Examples in a batch.
+    n_folds : int
+        Parts of the data.
+
+    Returns
+    -------
+    dict of str to int
+        ``n_rows``, ``n_runs``, ``n_epochs`` (of each) and ``n_updates`` (of all).
+
+    Examples
+    --------
+    >>> count_training(90, method="confident-learning", n_epochs=2, batch_size=10, n_folds=3)
+    {'n_rows': 90, 'n_runs': 3, 'n_epochs': 2, 'n_updates': 36}
+    """
+    sizes = [n_rows] if method == "aum" else [n_rows - len(range(fold, n_rows, n_folds)) for fold in range(n_folds)]
+    n_updates = n_epochs * sum(count_updates(size, batch_size) for size in sizes)
+    return {"n_rows": n_rows, "n_runs": len(sizes), "n_epochs": n_epochs, "n_updates": n_updates}
+
+
 def find_suspects(
     dataset: datasets.Dataset,
     task: Task,
@@ -230,7 +262,7 @@ def find_suspects(
     )
     if method == "confident-learning":
         check_cleanlab()
-    task = _judged(task).fit(dataset)
+    task = check_judged(task).fit(dataset)
     tokenizer = load_tokenizer(model)
     encoded = task.encode(dataset, tokenizer)
     units = {head: u for head, u in label_units(task, dataset, encoded, tokenizer).items() if len(u.names) > 1}
@@ -380,7 +412,7 @@ def suspects_of_run(folder: str | Path) -> Suspects:
     summary = read_json(folder / "run.json")
     config = summary["config"]
     store = _read_dynamics(folder)
-    task = _judged(load_task(read_json(folder / "model" / "task.json")))
+    task = check_judged(load_task(read_json(folder / "model" / "task.json")))
     data = load_data(config["data"], columns=config["columns"] or None, random_state=config["seed"])
     train, tokenizer = data.splits["train"], load_tokenizer(folder / "model")
     encoded = task.encode(train, tokenizer)
@@ -403,7 +435,29 @@ def suspects_of_run(folder: str | Path) -> Suspects:
     return Suspects({head: unit}, errors, lines, notes)
 
 
-def _judged(task: Task) -> TextTask:
+def check_judged(task: Task) -> TextTask:
+    """Return a task, or raise where its labels are no classes.
+
+    Parameters
+    ----------
+    task : Task
+        Any.
+
+    Returns
+    -------
+    TextTask
+        One of `JUDGED_TASKS`.
+
+    Raises
+    ------
+    InvalidValueError
+        If it is another.
+
+    Examples
+    --------
+    >>> check_judged(ClassificationTask()).name
+    'classification'
+    """
     if not isinstance(task, JUDGED_TASKS):
         raise InvalidValueError(
             f"Suspects are looked for among classes, one per text or one per word, got the task {task.name!r}."

@@ -61,6 +61,10 @@ def suspects(  # numpydoc ignore=PR01
         float,
         typer.Option(metavar="P", help="Cut-off of aum: lower finds fewer suspects, of which more are wrong."),
     ] = 99.0,
+    n_suspects: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="List the N most suspicious labels of each column, without a cut-off."),
+    ] = None,
     n_folds: Annotated[int, typer.Option(metavar="N", help="Parts of the data for confident-learning.")] = 5,
     split: Split = "train",
     task: Annotated[
@@ -125,6 +129,7 @@ def suspects(  # numpydoc ignore=PR01
         "mixed_precision": mixed_precision,
         "percentile": percentile,
         "n_folds": n_folds,
+        "n_suspects": n_suspects,
         "seed": seed,
     }
     with wrong_usage():
@@ -137,6 +142,8 @@ def suspects(  # numpydoc ignore=PR01
         raise UsageError(f"A run has what --method aum looks at, not {method!r}. Pass the data and --model instead.")
     if is_run and dry_run:
         raise UsageError("--dry-run must be left out for a run: nothing is trained.")
+    if is_run and n_suspects is not None:
+        raise UsageError("--n-suspects must be left out for a run. Pass the data and --model instead.")
     if is_run:
         found = suspects_of_run(data)
     elif model is None:

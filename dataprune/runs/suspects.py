@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +108,7 @@ def check_suspects(
     mixed_precision: str,
     percentile: float,
     n_folds: int,
+    n_suspects: int | None,
     seed: int,
 ) -> None:
     """Raise unless suspects can be looked for like that, before anything is read.
@@ -128,6 +129,8 @@ def check_suspects(
         Of the threshold examples.
     n_folds : int
         Parts of the data.
+    n_suspects : int or None
+        How many to list.
     seed : int
         Seed.
 
@@ -145,6 +148,8 @@ def check_suspects(
     check_choice("suspects", "mixed_precision", mixed_precision, PRECISIONS)
     check_count("suspects", "n_folds", n_folds, minimum=2)
     check_count("suspects", "seed", seed)
+    if n_suspects is not None:
+        check_count("suspects", "n_suspects", n_suspects, minimum=1)
     if not 0 <= percentile <= 100:
         raise InvalidValueError(f"suspects.percentile must be in [0, 100], got {percentile!r}.")
 
@@ -192,6 +197,7 @@ def find_suspects(
     mixed_precision: str = "no",
     percentile: float = 99.0,
     n_folds: int = 5,
+    n_suspects: int | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Suspects:
@@ -220,6 +226,8 @@ def find_suspects(
         Of the threshold examples' AUM: lower finds fewer suspects, of which more are wrong.
     n_folds : int, default=5
         Parts of the data for ``"confident-learning"``.
+    n_suspects : int or None, default=None
+        The most suspicious labels of each column, in the place of a cut-off: as many as a person has time for.
     seed : int, default=0
         Seed of weights, orders, threshold examples and folds.
     progress : bool, default=False
@@ -258,6 +266,7 @@ def find_suspects(
         mixed_precision=mixed_precision,
         percentile=percentile,
         n_folds=n_folds,
+        n_suspects=n_suspects,
         seed=seed,
     )
     if method == "confident-learning":
@@ -286,7 +295,15 @@ def find_suspects(
             task, encoded, units, model=model, n_folds=n_folds, seed=seed, training=training
         )
         why = "models that did not train on the row"
+    if n_suspects is not None:
+        errors = {head: _most_suspicious(found, n_suspects) for head, found in errors.items()}
     return Suspects(units, errors, review_lines(task, dataset, units, errors, why=why), notes)
+
+
+def _most_suspicious(found: LabelErrors, n_suspects: int) -> LabelErrors:
+    is_suspect = np.zeros(len(found.scores), bool)
+    is_suspect[found.worst(n_suspects)] = True
+    return replace(found, is_suspect=is_suspect, cutoff=None)
 
 
 def _by_margins(
@@ -307,7 +324,7 @@ def _by_margins(
         if len(thresholds[head]) < FEW_THRESHOLD_EXAMPLES:
             notes.append(
                 f"Only {len(thresholds[head])} threshold examples tell where the suspects of {unit.column!r} begin: "
-                "look further down the list, or at fewer."
+                "that may be too early or too late. Ask for a number of suspects to see the worst so many."
             )
     torch.manual_seed(seed)
     network = build_model(wider, model)

@@ -78,6 +78,26 @@ def test_counts_out_of_range_are_wrong_usage(compared, option):
     assert f"{option} must be at least 1, got 0." in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--recipe", "odd"], "--recipe must be one of"),
+        (["--keep-fraction", 1], "--keep-fraction must prune some epoch"),
+        (["--n-epochs", 1], "--n-epochs must be at least 2, got 1."),
+        (["--set", "odd=1"], "must be one of"),
+        (["--set", "odd"], "--set must be NAME=VALUE, such as n_epochs=3, got 'odd'."),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_told_before_anything_runs(compared, words, sentence, tmp_path):
+    given = [tmp_path / "out" if str(word).endswith("/out") else word for word in compared[0]]
+    done = run_cli(*given, *words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_that_fails_is_named(compared, tmp_path):
     words, _, _ = compared
     words = [tmp_path / "out" if str(word).endswith("/out") else word for word in words]

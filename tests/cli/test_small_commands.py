@@ -153,6 +153,7 @@ def test_help_does_not_wait_for_the_libraries_that_a_run_needs():
             "Error: --n-cycle-epochs must be left out with the scheduler 'constant', got 2.",
         ),
         (["plan", "--n-examples", "9", "--n-levels", "4"], "must be left out with the scheduler 'cyclic', got 4."),
+        (["methods", "odd"], "Error: Got unexpected extra argument(s) (odd)"),
         (["demo", "--n-seeds", "1"], "Error: --n-seeds must be at least 2, got 1."),
     ],
 )

@@ -79,6 +79,24 @@ def test_the_review_of_a_file_covers_all_of_its_rows_and_is_told_as_json(tickets
     assert all(data["text"][line["source_row"]] == line["text"] for line in lines)
 
 
+@pytest.mark.parametrize("method", ["aum", "confident-learning"])
+def test_as_many_suspects_are_listed_as_are_asked_for_the_worst_first(method, places, tmp_path):
+    words = ["suspects", places["DATA"], "--model", places["MODEL"], *FAST, "--method", method, "--n-folds", 2]
+    review = tmp_path / "s.jsonl"
+    done = run_cli(*words, "--n-suspects", 7, "--output", review, "--json")
+    assert json.loads(done.stdout)["columns"]["label"] == {
+        "n_labels": 90,
+        "n_suspects": 7,
+        "cutoff": None,
+        "n_lines": 7,
+    }
+    scores = [json.loads(line)["score"] for line in review.read_text().splitlines()]
+    assert scores == sorted(scores, reverse=True)
+    assert run_cli(*words, "--n-suspects", 90, "--output", review).exit_code == 0
+    every = sorted((json.loads(line)["score"] for line in review.read_text().splitlines()), reverse=True)
+    assert scores == every[:7]
+
+
 def test_confident_learning_writes_the_same_kind_of_review(tickets, tmp_path, tiny_encoder_dir):
     words = ["--method", "confident-learning", "--n-folds", 2, "--output", tmp_path / "s.csv"]
     done = run_cli("suspects", tickets, "--model", tiny_encoder_dir, *FAST, *words)
@@ -164,6 +182,7 @@ def test_a_run_without_training_dynamics_says_what_to_do(tmp_path, tiny_encoder_
     done = run_cli("suspects", tmp_path / "run", "--output", tmp_path / "s.csv")
     assert done.exit_code == 1
     assert run_cli("suspects", tmp_path / "run", "--method", "confident-learning", "-o", "s.csv").exit_code == 2
+    assert "left out for a run" in run_cli("suspects", tmp_path / "run", "--n-suspects", 3, "-o", "s.csv").stderr
     assert "nothing is trained" in run_cli("suspects", tmp_path / "run", "--dry-run", "-o", "s.csv").stderr
     assert "kept no training dynamics. Repeat it with --scorer aum" in " ".join(done.stderr.split())
 
@@ -209,6 +228,11 @@ def places(tickets, tmp_path, tiny_encoder_dir):
         (["DATA", "--apply", "no.csv", "--output", "OUT.csv"], 1, "The review file no.csv does not exist"),
         (["DATA", "--apply", "REVIEW", "--output", "OUT.txt"], 2, "must end in .jsonl"),
         (["DATA", "--apply", "REVIEW", "--output", "OUT.csv"], 1, "Row 3 of DATA has another text than the review"),
+        (
+            ["DATA", "--model", "MODEL", "--output", "OUT.csv", "--n-suspects", "0"],
+            2,
+            "--n-suspects must be at least 1",
+        ),
         (["DATA", "--output", "OUT.csv", "--column", "text"], 2, "--column must be NAME=VALUE"),
         (
             ["DATA", "--model", "MODEL", "--output", "OUT.csv", "--task", "regression", "--dry-run"],

@@ -10,7 +10,7 @@ from dataprune.runs.demo import make_tokenizer
 SETTINGS = {"n_epochs": 8, "learning_rate": 5e-3, "batch_size": 32}
 
 
-def save_encoder(folder, sentences):
+def save_encoder(folder, sentences, *, n_positions=64):
     """Save a random encoder of one layer whose tokenizer knows the words."""
     tokenizer = make_tokenizer(sentences)
     config = BertConfig(
@@ -19,7 +19,7 @@ def save_encoder(folder, sentences):
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=64,
-        max_position_embeddings=64,
+        max_position_embeddings=n_positions,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         pad_token_id=tokenizer.pad_token_id,

@@ -51,8 +51,8 @@ def unwrapped(docstring: str) -> str:
 WELCOME = """Prune the train set while a model is fine-tuned: same accuracy, less training.
 
 `dataprune demo` needs nothing. On your own data: `train` a model, `compare` to see whether pruning pays, `report`
-to look at what a run kept; `score` and `select` work on a file without any training. `dataprune COMMAND --help` has
-an example of each.
+to look at what a run kept, `suspects` to find wrong labels; `score` and `select` work on a file without any training.
+`plan` and --dry-run tell the price first. `dataprune COMMAND --help` has an example of each.
 """
 """What `dataprune --help` begins with."""
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from statistics import mean, stdev
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-from dataprune.cli.errors import wrong_usage
+from dataprune.cli.errors import say, wrong_usage
 from dataprune.cli.options import AsJson, to_arguments
 from dataprune.cli.printing import print_json, print_table, print_text
 from dataprune.cli.settings import RunFileArgument, Settings, to_config
 from dataprune.errors import check_count
 from dataprune.runs.config import RunConfig
+
+if TYPE_CHECKING:
+    from dataprune.runs.compare import Comparison
 
 
 def compare(  # numpydoc ignore=PR01
@@ -39,6 +44,9 @@ def compare(  # numpydoc ignore=PR01
     ] = None,
     n_seeds: Annotated[int, typer.Option(metavar="N", help="Runs of each method.")] = 3,
     n_processes: Annotated[int, typer.Option(metavar="N", help="Runs side by side.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar="", help="Read the data, show what would be run and stop.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train on full data, fewer epochs, chance and pruned, over seeds, and say whether pruning pays.
@@ -61,11 +69,18 @@ def compare(  # numpydoc ignore=PR01
         check_count("compare", "n_processes", n_processes, minimum=1)
     config = to_config(run_file, {name: value for name, value in options.items() if value is not None})
 
-    from dataprune.runs.compare import FULL, methods_to_compare, paired_interval
+    from dataprune.errors import check_count
+    from dataprune.runs.compare import COMPARISON, methods_to_compare
     from dataprune.runs.compare import compare as run_all
 
     with wrong_usage():
-        n_cells = len(methods_to_compare(config, recipe or [])) * n_seeds
+        check_count("compare", "n_seeds", n_seeds, minimum=1)
+        check_count("compare", "n_processes", n_processes, minimum=1)
+        methods = methods_to_compare(config, recipe or [])
+    if dry_run:
+        print_plans(methods, n_seeds=n_seeds, as_json=as_json)
+        return
+    n_cells = len(methods) * n_seeds
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("runs", total=n_cells)
@@ -79,6 +94,54 @@ def compare(  # numpydoc ignore=PR01
     if as_json:
         print_json(asdict(found))
         return
+    print_comparison(found)
+    folder = shlex.quote(config.output_dir)
+    typer.echo(f"{config.output_dir} holds the runs and {COMPARISON}. For one page: dataprune report {folder}")
+
+
+def print_plans(methods: Mapping[str, RunConfig], *, n_seeds: int, as_json: bool) -> None:
+    """Print what a comparison would run.
+
+    Parameters
+    ----------
+    methods : mapping of str to RunConfig
+        By name.
+    n_seeds : int
+        Runs of each.
+    as_json : bool
+        For machines.
+    """
+    from dataprune.runs.compare import FULL
+    from dataprune.runs.run import plan
+
+    plans = {}
+    for name, method in methods.items():
+        plans[name], notes = plan(method)
+    for note in notes:  # on the data: the same for all
+        say(note, style="yellow")
+    n_runs, n_updates = n_seeds * len(plans), n_seeds * sum(p.n_updates for p in plans.values())
+    if as_json:
+        rows = [{"method": name, "n_epochs": len(p.n_kept), "n_updates": p.n_updates} for name, p in plans.items()]
+        print_json({"rows": rows, "n_runs": n_runs, "n_updates": n_updates})
+        return
+    n_full = plans[FULL].n_updates
+    lines = [[name, f"{len(p.n_kept)}", f"{p.n_updates:,}", f"{p.n_updates / n_full:.0%}"] for name, p in plans.items()]
+    print_table("Each method with each seed", ["method", "epochs", "updates", "of full data"], lines, right=True)
+    typer.echo(f"{n_runs} runs, {n_updates:,} updates in all.")
+
+
+def print_comparison(found: Comparison) -> None:
+    """Print the table and the verdict.
+
+    Parameters
+    ----------
+    found : Comparison
+        What came out.
+    """
+    from dataprune.runs.compare import FULL, paired_interval
+
+    metric, n_seeds = found.metric.replace("_", " "), len(found.rows[0].values)
+    several = f", mean ± deviation of {n_seeds} seeds; vs. full: paired, with its 95 % interval" if n_seeds > 1 else ""
 
     def with_spread(values: list[float]) -> str:
         return f"{100 * mean(values):.2f}" + (f" ± {100 * stdev(values):.2f}" if len(values) > 1 else "")
@@ -93,9 +156,8 @@ def compare(  # numpydoc ignore=PR01
 
     parts = ("train", "score", "select", "total")
     print_table(
-        f"{found.metric.replace('_', ' ').capitalize()} on the {found.split} split, %, mean ± deviation of {n_seeds} "
-        "seeds; vs. full: paired, with its 95 % interval; seconds by where they went",
-        ["method", found.metric.replace("_", " "), "vs. full", "time", "updates", "tokens", *parts],
+        f"{metric.capitalize()} on the {found.split} split, %{several}; seconds by where they went",
+        ["method", metric, "vs. full", "time", "updates", "tokens", *parts],
         [
             [
                 row.method,

@@ -14,7 +14,9 @@ from dataprune.cli.printing import print_json, print_table, print_text
 def report(  # numpydoc ignore=PR01
     run_dirs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN_DIR", help="Folders that `dataprune train` wrote.", show_default=False),
+        typer.Argument(
+            metavar="RUN_DIR", help="Folders that `dataprune train` or `compare` wrote.", show_default=False
+        ),
     ],
     *,
     output: Annotated[
@@ -25,9 +27,10 @@ def report(  # numpydoc ignore=PR01
     """Write one HTML page of a run: what it kept and saved, its scores, classes and examples.
 
     The page needs no network and opens from disk. Name a run on full data as well, and the first run that pruned is
-    held against it; name several, and accuracy stands against time.
+    held against it; name several, and accuracy stands against time. The folder of a comparison stands for all of its
+    runs.
 
-    For example: dataprune report run/ full/ -o report.html
+    For example: dataprune report run/ full/ -o report.html, or: dataprune report comparison/
     """
     from dataprune.reporting.page import check_report, write_report
 

@@ -31,7 +31,10 @@ def select(  # numpydoc ignore=PR01
     output: Annotated[
         str,
         typer.Option(
-            metavar="FILE", help="Where the kept rows go: .jsonl, .jsonl.gz, .json, .csv, .parquet, or a new folder."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where the kept rows go: .jsonl, .jsonl.gz, .json, .csv, .parquet, or a new folder.",
         ),
     ],
     scores: Annotated[

@@ -5,16 +5,21 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dataprune.cli.errors import UsageError, say, wrong_usage
 from dataprune.cli.options import TRAINING, AsJson, BatchSize, Split, to_pairs
-from dataprune.cli.printing import print_json, print_table
+from dataprune.cli.printing import print_json, print_table, print_text
 from dataprune.errors import TrainingInterrupted
 from dataprune.runs.config import RunConfig
+
+if TYPE_CHECKING:
+    from dataprune.data.tasks import Task
+    from dataprune.runs.suspects import Suspects
 
 RUN_FILE = "run.json"
 N_SHOWN = 10
@@ -56,6 +61,10 @@ def suspects(  # numpydoc ignore=PR01
         float,
         typer.Option(metavar="P", help="Cut-off of aum: lower finds fewer suspects, of which more are wrong."),
     ] = 99.0,
+    n_suspects: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="List the N most suspicious labels of each column, without a cut-off."),
+    ] = None,
     n_folds: Annotated[int, typer.Option(metavar="N", help="Parts of the data for confident-learning.")] = 5,
     split: Split = "train",
     task: Annotated[
@@ -82,6 +91,14 @@ def suspects(  # numpydoc ignore=PR01
     seed: Annotated[
         int, typer.Option(metavar="N", help="Seed of weights and orders.", rich_help_panel=TRAINING)
     ] = RunConfig.seed,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            metavar="",
+            help="Read the data, say what would be trained (with --apply: changed) and stop.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find labels that are probably wrong, and correct them.
@@ -93,7 +110,7 @@ def suspects(  # numpydoc ignore=PR01
     """
     columns = to_pairs("--column", column or [], example="text=utterance")
     if apply is not None:
-        print_applied(data, apply, output, split=split, columns=columns, as_json=as_json)
+        print_applied(data, apply, output, split=split, columns=columns, dry_run=dry_run, as_json=as_json)
         return
 
     from dataprune.data.files import read_json
@@ -102,7 +119,7 @@ def suspects(  # numpydoc ignore=PR01
     from dataprune.data.tasks import TASKS, guess_task
     from dataprune.errors import check_choice
     from dataprune.models.loading import load_encoder_config
-    from dataprune.runs.suspects import check_suspects, find_suspects, suspects_of_run
+    from dataprune.runs.suspects import check_suspects, count_training, find_suspects, suspects_of_run
 
     settings: dict[str, Any] = {
         "method": method,
@@ -112,6 +129,7 @@ def suspects(  # numpydoc ignore=PR01
         "mixed_precision": mixed_precision,
         "percentile": percentile,
         "n_folds": n_folds,
+        "n_suspects": n_suspects,
         "seed": seed,
     }
     with wrong_usage():
@@ -122,6 +140,10 @@ def suspects(  # numpydoc ignore=PR01
     is_run = (Path(data) / RUN_FILE).is_file()
     if is_run and method != "aum":
         raise UsageError(f"A run has what --method aum looks at, not {method!r}. Pass the data and --model instead.")
+    if is_run and dry_run:
+        raise UsageError("--dry-run must be left out for a run: nothing is trained.")
+    if is_run and n_suspects is not None:
+        raise UsageError("--n-suspects must be left out for a run. Pass the data and --model instead.")
     if is_run:
         found = suspects_of_run(data)
     elif model is None:
@@ -132,6 +154,12 @@ def suspects(  # numpydoc ignore=PR01
         kind = TASKS[guess_task(roles) if task is None else task]
         known: dict[str, Any] = {"columns": roles, "max_length_tokens": max_length_tokens}
         kind_settings = {name: value for name, value in known.items() if name in kind.settings()}
+        if dry_run:
+            planned = count_training(
+                len(rows), method=method, n_epochs=n_epochs, batch_size=batch_size, n_folds=n_folds
+            )
+            print_training(data, kind(**kind_settings), planned, method=method, as_json=as_json)
+            return
         try:
             found = find_suspects(
                 rows,
@@ -145,11 +173,35 @@ def suspects(  # numpydoc ignore=PR01
     write_review(output, found.lines)
     for note in found.notes:
         say(note, style="yellow")
+    whole = read_json(Path(data) / RUN_FILE)["config"]["data"] if is_run else data
+    print_found(found, data, whole, output, method=method, split=split, as_json=as_json)
+
+
+def print_found(found: Suspects, data: str, whole: str, output: str, *, method: str, split: str, as_json: bool) -> None:
+    """Tell what was found, and how to go on.
+
+    Parameters
+    ----------
+    found : Suspects
+        Of the data.
+    data : str
+        What the user named: data, or a run.
+    whole : str
+        The data themselves.
+    output : str
+        The review file.
+    method : str
+        ``aum`` or ``confident-learning``.
+    split : str
+        Of the data.
+    as_json : bool
+        For machines.
+    """
     counts, n_lines = found.count_by_column(), Counter(line.column for line in found.lines)
     for name, values in counts.items():
         values["n_lines"] = n_lines[name]
     if as_json:
-        print_json({"data": data, "method": "aum" if is_run else method, "columns": counts, "output": output})
+        print_json({"data": data, "method": method, "columns": counts, "output": output})
         return
     print_table(
         "Suspects",
@@ -181,7 +233,6 @@ def suspects(  # numpydoc ignore=PR01
                 for line in found.lines[:N_SHOWN]
             ],
         )
-    whole = read_json(Path(data) / RUN_FILE)["config"]["data"] if is_run else data
     more = "" if split == "train" else f" --split {split}"
     typer.echo(f"{output} holds {len(found.lines):,} lines. Write accept, keep or drop into decision, or a label into")
     typer.echo(
@@ -189,7 +240,38 @@ def suspects(  # numpydoc ignore=PR01
     )
 
 
-def print_applied(data: str, review: str, output: str, *, split: str, columns: dict[str, str], as_json: bool) -> None:
+def print_training(data: str, task: Task, counts: Mapping[str, int], *, method: str, as_json: bool) -> None:
+    """Tell what looking for suspects would train.
+
+    Parameters
+    ----------
+    data : str
+        File or folder of data, or a hub name.
+    task : Task
+        Made of its columns.
+    counts : mapping of str to int
+        Of `count_training`.
+    method : str
+        ``aum`` or ``confident-learning``.
+    as_json : bool
+        For machines.
+    """
+    from dataprune.runs.suspects import check_judged
+
+    check_judged(task)
+    if as_json:
+        print_json({"data": data, "task": task.name, "method": method, **counts})
+        return
+    runs = "run" if counts["n_runs"] == 1 else "runs"
+    print_text(
+        f"{data}: {counts['n_rows']:,} rows of the task {task.name}. {method} trains {counts['n_runs']} {runs} of "
+        f"{counts['n_epochs']} epochs, {counts['n_updates']:,} updates in all."
+    )
+
+
+def print_applied(
+    data: str, review: str, output: str, *, split: str, columns: dict[str, str], dry_run: bool, as_json: bool
+) -> None:
     """Write the corrected data set and tell what changed.
 
     Parameters
@@ -204,6 +286,8 @@ def print_applied(data: str, review: str, output: str, *, split: str, columns: d
         Of the data.
     columns : dict of str to str
         Role -> column, where the guess is wrong.
+    dry_run : bool
+        Whether nothing is to be written.
     as_json : bool
         For machines.
     """
@@ -216,13 +300,15 @@ def print_applied(data: str, review: str, output: str, *, split: str, columns: d
     lines = read_review(review)
     with open_rows(data, split=split) as (rows, place):
         corrected, counts = apply_review(rows, lines, columns=columns or None, place=place)
-        write_rows(output, corrected)
+        if not dry_run:
+            write_rows(output, corrected)
     if as_json:
         print_json({"data": data, "review": review, "n_rows": len(corrected), **counts, "output": output})
         return
+    holds = "would hold" if dry_run else "holds"
     typer.echo(
-        f"{output} holds {len(corrected):,} rows: {counts['corrected']:,} labels corrected, {counts['dropped']:,} rows "
-        f"dropped; {counts['kept']:,} suspects stay as they are."
+        f"{output} {holds} {len(corrected):,} rows: {counts['corrected']:,} labels corrected, {counts['dropped']:,} "
+        f"rows dropped; {counts['kept']:,} suspects stay as they are."
     )
 
 

@@ -18,6 +18,9 @@ from dataprune.reporting.run_folder import FinishedRun
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LONGEST_LABEL = 30
+"""Letters at a point of the plot; of a longer name, such as a path, the last ones."""
+
 # Settings that may differ between two runs of one method.
 _OF_ONE_RUN = {"seed", "output_dir", "n_workers"}
 
@@ -85,7 +88,8 @@ def plot_pareto(
         tell(point, [f"{method}, {what}: {metric} {mean[1]:.4g} in {mean[0]:,.1f} s{'; on the front' if best else ''}"])
     ax.margins(0.2)
     ax.set(xlabel="seconds (dashed: Pareto front)", ylabel=metric)
-    label_points(ax, means, methods)
+    shown = [name if len(name) <= LONGEST_LABEL else f"…{name[1 - LONGEST_LABEL :]}" for name in methods]
+    label_points(ax, means, shown)
     return ax
 
 
@@ -173,7 +177,7 @@ def group_runs(runs: Sequence[FinishedRun]) -> list[Method]:
     for group in groups.values():
         common = os.path.commonprefix([run.name for run in group])  # noqa: RUF071 - of names, letter by letter
         if len(group) > 1:  # pruned-seed-0, pruned-seed-1
-            common = common.rstrip("-_. 0123456789").removesuffix("seed").rstrip("-_. ")
+            common = common.rstrip("-_. 0123456789").removesuffix("seed").rstrip("-_., ")
         names.append(common if common and common not in names else str(group[0].path))
     return [Method(name, tuple(group)) for name, group in zip(names, groups.values(), strict=True)]
 

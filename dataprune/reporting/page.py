@@ -16,7 +16,7 @@ from dataprune.reporting.comparing import find_baseline
 from dataprune.reporting.examples import example_tables, read_examples, suspects_table
 from dataprune.reporting.figures import check_matplotlib
 from dataprune.reporting.headline import headline
-from dataprune.reporting.run_folder import read_run
+from dataprune.reporting.run_folder import find_runs, read_run
 from dataprune.reporting.sections import (
     Section,
     classes_section,
@@ -36,7 +36,7 @@ def write_report(folders: Sequence[str | Path], output: str | Path) -> dict[str,
     Parameters
     ----------
     folders : sequence of str or Path
-        Folders that ``dataprune train`` wrote.
+        Folders that ``dataprune train`` wrote, or ``dataprune compare``, which stand for all of their runs.
     output : str or Path
         The HTML file, made or replaced.
 
@@ -65,10 +65,14 @@ def write_report(folders: Sequence[str | Path], output: str | Path) -> dict[str,
     check_report(folders, output)
     check_matplotlib("write_report")
     template = _template()
-    runs = [read_run(folder) for folder in folders]
+    found = [find_runs(folder) for folder in folders]
+    paths = [path for some, _ in found for path in some]
+    check_report(paths, output)
+    runs = [read_run(path) for path in paths]
     run = next((run for run in runs if run.prunes), runs[0])
     baseline = find_baseline(run, runs)
     facts, remarks = headline(run, baseline)
+    remarks += [verdict for _, verdict in found if verdict is not None]
     examples = read_examples(run)
     suspects = suspects_table(run)
     tables = [*example_tables(run, examples), *([] if suspects is None else [suspects])]

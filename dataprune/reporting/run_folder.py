@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dataprune.data.counting import count_updates
 from dataprune.data.files import read_json, read_tensors
 from dataprune.errors import StateError
+from dataprune.runs.compare import BASELINES, COMPARISON, method_folder
 from dataprune.runs.run import RUN_FILE
 from dataprune.scoring.dynamics_store import DynamicsStore
 
@@ -60,8 +61,9 @@ class FinishedRun:
 
     @property
     def name(self) -> str:
-        """Name of the folder."""
-        return self.path.resolve().name
+        """Name of the folder; of a run of `dataprune compare`, the method and the seed."""
+        path = self.path.resolve()
+        return f"{path.parent.name}, {path.name}" if (path.parent.parent / COMPARISON).is_file() else path.name
 
     @property
     def config(self) -> dict[str, Any]:
@@ -144,6 +146,44 @@ class FinishedRun:
         """
         again = f"{self.config['output_dir'].rstrip('/')}-again"
         return shlex.join(["dataprune", "train", str(self.path / RUN_FILE), "--output-dir", again])
+
+
+def find_runs(folder: str | Path) -> tuple[list[Path], str | None]:
+    """Return the runs that a folder stands for: itself, or those of a comparison, pruned ones first.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder that ``dataprune train`` or ``dataprune compare`` wrote.
+
+    Returns
+    -------
+    runs : list of Path
+        Their folders; `folder` itself where it holds no comparison, so that `read_run` can say what is wrong.
+    verdict : str or None
+        Of the comparison.
+
+    Raises
+    ------
+    StateError
+        If the file of the comparison is damaged.
+
+    Examples
+    --------
+    >>> find_runs("run")
+    ([PosixPath('run')], None)
+    """
+    folder = Path(folder)
+    if (folder / "run.json").is_file() or not (folder / COMPARISON).is_file():
+        return [folder], None
+    comparison = read_json(folder / COMPARISON)
+    try:
+        methods, verdict = [str(row["method"]) for row in comparison["rows"]], str(comparison["verdict"])
+    except (KeyError, TypeError):
+        raise StateError(f"The file {folder / COMPARISON} was not written by dataprune compare.") from None
+    methods.sort(key=lambda method: method in BASELINES)  # else chance were the first that prunes
+    found = [path for method in methods for path in sorted((folder / method_folder(method)).glob("seed-*/run.json"))]
+    return [path.parent for path in found], verdict
 
 
 def read_run(path: str | Path) -> FinishedRun:

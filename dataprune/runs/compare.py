@@ -27,6 +27,12 @@ from dataprune.runs.run_file import write_run_file
 FULL, FEWER, RANDOM, PRUNED = "full data", "fewer epochs", "random", "pruned"
 """All examples in every epoch; the same for as many updates as the pruned run makes; chance; the settings given."""
 
+BASELINES = (FULL, FEWER, RANDOM)
+"""What a method is held against."""
+
+COMPARISON = "compare.json"
+"""The file of a finished comparison, in its folder."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -178,6 +184,27 @@ def _of_recipe(config: RunConfig, name: str, bare: Mapping[str, Any]) -> RunConf
     return replace(config, **{**bare, **defaults, "recipe": name})
 
 
+def method_folder(method: str) -> str:
+    """Return the name of the folder that holds the runs of a method.
+
+    Parameters
+    ----------
+    method : str
+        Its name in a comparison.
+
+    Returns
+    -------
+    str
+        Without spaces.
+
+    Examples
+    --------
+    >>> method_folder("full data"), method_folder("data_diet")
+    ('full-data', 'data-diet')
+    """
+    return method.replace(" ", "-").replace("_", "-")
+
+
 def compare(
     config: RunConfig,
     *,
@@ -224,9 +251,7 @@ def compare(
         check_config(method)
     folder = Path(config.output_dir)
     cells = {
-        (name, seed): replace(
-            method, seed=seed, output_dir=str(folder / name.replace(" ", "-").replace("_", "-") / f"seed-{seed}")
-        )
+        (name, seed): replace(method, seed=seed, output_dir=str(folder / method_folder(name) / f"seed-{seed}"))
         for seed in range(config.seed, config.seed + n_seeds)
         for name, method in methods.items()
     }
@@ -243,7 +268,7 @@ def compare(
     finally:
         pool.shutdown(cancel_futures=True)
     comparison = summarise(results)
-    write_json(folder / "compare.json", asdict(comparison))
+    write_json(folder / COMPARISON, asdict(comparison))
     return comparison
 
 
@@ -329,7 +354,7 @@ def conclude(rows: Sequence[Row]) -> str:
         One sentence or two, for the pruned method with the best mean.
     """
     baselines = [row for row in rows if row.method in (FEWER, RANDOM)]
-    best = max((row for row in rows if row.method not in (FULL, FEWER, RANDOM)), key=lambda row: mean(row.values))
+    best = max((row for row in rows if row.method not in BASELINES), key=lambda row: mean(row.values))
     rival = max(baselines, key=lambda row: mean(row.values))
     of_time = f"{best.time:.0%} of the time"
     if len(best.values) < 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dataprune.data.counting import count_updates
 from dataprune.data.files import read_json, read_tensors
 from dataprune.data.fingerprint import fingerprint
 from dataprune.data.forward import IGNORED_LABEL, PRECISIONS, default_forward, with_precision
@@ -107,6 +108,7 @@ def check_suspects(
     mixed_precision: str,
     percentile: float,
     n_folds: int,
+    n_suspects: int | None,
     seed: int,
 ) -> None:
     """Raise unless suspects can be looked for like that, before anything is read.
@@ -127,6 +129,8 @@ def check_suspects(
         Of the threshold examples.
     n_folds : int
         Parts of the data.
+    n_suspects : int or None
+        How many to list.
     seed : int
         Seed.
 
@@ -144,8 +148,41 @@ def check_suspects(
     check_choice("suspects", "mixed_precision", mixed_precision, PRECISIONS)
     check_count("suspects", "n_folds", n_folds, minimum=2)
     check_count("suspects", "seed", seed)
+    if n_suspects is not None:
+        check_count("suspects", "n_suspects", n_suspects, minimum=1)
     if not 0 <= percentile <= 100:
         raise InvalidValueError(f"suspects.percentile must be in [0, 100], got {percentile!r}.")
+
+
+def count_training(n_rows: int, *, method: str, n_epochs: int, batch_size: int, n_folds: int) -> dict[str, int]:
+    """Return what `find_suspects` would train.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of the data.
+    method : {"aum", "confident-learning"}
+        As in `find_suspects`, and so are the others.
+    n_epochs : int
+        Epochs of each run.
+    batch_size : int
+        Examples in a batch.
+    n_folds : int
+        Parts of the data.
+
+    Returns
+    -------
+    dict of str to int
+        ``n_rows``, ``n_runs``, ``n_epochs`` (of each) and ``n_updates`` (of all).
+
+    Examples
+    --------
+    >>> count_training(90, method="confident-learning", n_epochs=2, batch_size=10, n_folds=3)
+    {'n_rows': 90, 'n_runs': 3, 'n_epochs': 2, 'n_updates': 36}
+    """
+    sizes = [n_rows] if method == "aum" else [n_rows - len(range(fold, n_rows, n_folds)) for fold in range(n_folds)]
+    n_updates = n_epochs * sum(count_updates(size, batch_size) for size in sizes)
+    return {"n_rows": n_rows, "n_runs": len(sizes), "n_epochs": n_epochs, "n_updates": n_updates}
 
 
 def find_suspects(
@@ -160,6 +197,7 @@ def find_suspects(
     mixed_precision: str = "no",
     percentile: float = 99.0,
     n_folds: int = 5,
+    n_suspects: int | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Suspects:
@@ -188,6 +226,8 @@ def find_suspects(
         Of the threshold examples' AUM: lower finds fewer suspects, of which more are wrong.
     n_folds : int, default=5
         Parts of the data for ``"confident-learning"``.
+    n_suspects : int or None, default=None
+        The most suspicious labels of each column, in the place of a cut-off: as many as a person has time for.
     seed : int, default=0
         Seed of weights, orders, threshold examples and folds.
     progress : bool, default=False
@@ -226,11 +266,12 @@ def find_suspects(
         mixed_precision=mixed_precision,
         percentile=percentile,
         n_folds=n_folds,
+        n_suspects=n_suspects,
         seed=seed,
     )
     if method == "confident-learning":
         check_cleanlab()
-    task = _judged(task).fit(dataset)
+    task = check_judged(task).fit(dataset)
     tokenizer = load_tokenizer(model)
     encoded = task.encode(dataset, tokenizer)
     units = {head: u for head, u in label_units(task, dataset, encoded, tokenizer).items() if len(u.names) > 1}
@@ -254,7 +295,15 @@ def find_suspects(
             task, encoded, units, model=model, n_folds=n_folds, seed=seed, training=training
         )
         why = "models that did not train on the row"
+    if n_suspects is not None:
+        errors = {head: _most_suspicious(found, n_suspects) for head, found in errors.items()}
     return Suspects(units, errors, review_lines(task, dataset, units, errors, why=why), notes)
+
+
+def _most_suspicious(found: LabelErrors, n_suspects: int) -> LabelErrors:
+    is_suspect = np.zeros(len(found.scores), bool)
+    is_suspect[found.worst(n_suspects)] = True
+    return replace(found, is_suspect=is_suspect, cutoff=None)
 
 
 def _by_margins(
@@ -275,7 +324,7 @@ def _by_margins(
         if len(thresholds[head]) < FEW_THRESHOLD_EXAMPLES:
             notes.append(
                 f"Only {len(thresholds[head])} threshold examples tell where the suspects of {unit.column!r} begin: "
-                "look further down the list, or at fewer."
+                "that may be too early or too late. Ask for a number of suspects to see the worst so many."
             )
     torch.manual_seed(seed)
     network = build_model(wider, model)
@@ -380,7 +429,7 @@ def suspects_of_run(folder: str | Path) -> Suspects:
     summary = read_json(folder / "run.json")
     config = summary["config"]
     store = _read_dynamics(folder)
-    task = _judged(load_task(read_json(folder / "model" / "task.json")))
+    task = check_judged(load_task(read_json(folder / "model" / "task.json")))
     data = load_data(config["data"], columns=config["columns"] or None, random_state=config["seed"])
     train, tokenizer = data.splits["train"], load_tokenizer(folder / "model")
     encoded = task.encode(train, tokenizer)
@@ -403,7 +452,29 @@ def suspects_of_run(folder: str | Path) -> Suspects:
     return Suspects({head: unit}, errors, lines, notes)
 
 
-def _judged(task: Task) -> TextTask:
+def check_judged(task: Task) -> TextTask:
+    """Return a task, or raise where its labels are no classes.
+
+    Parameters
+    ----------
+    task : Task
+        Any.
+
+    Returns
+    -------
+    TextTask
+        One of `JUDGED_TASKS`.
+
+    Raises
+    ------
+    InvalidValueError
+        If it is another.
+
+    Examples
+    --------
+    >>> check_judged(ClassificationTask()).name
+    'classification'
+    """
     if not isinstance(task, JUDGED_TASKS):
         raise InvalidValueError(
             f"Suspects are looked for among classes, one per text or one per word, got the task {task.name!r}."

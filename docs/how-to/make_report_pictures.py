@@ -52,25 +52,26 @@ def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
-def take_pictures(page: Path) -> None:
-    """Open the page at each size, at one of its parts, and save what Chromium shows."""
-    for name, (width, height, theme, part) in SIZES.items():
-        options = webdriver.ChromeOptions()
-        options.binary_location = "/usr/bin/chromium"
-        for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "hide-scrollbars"):
-            options.add_argument(f"--{flag}")
-        options.add_experimental_option("mobileEmulation", {"deviceMetrics": {"width": width, "height": height}})
-        with webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver")) as browser:
-            browser.execute_cdp_cmd(
-                "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]}
-            )
-            browser.get(page.absolute().as_uri() + part)
-            browser.save_screenshot(HERE / f"report-{name}.png")
+def take_picture(page: Path, picture: Path, *, part: str, width: int, height: int, colours: str) -> None:
+    """Open a page at one of its parts, on a screen of that size, and save what Chromium shows."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "hide-scrollbars"):
+        options.add_argument(f"--{flag}")
+    options.add_experimental_option("mobileEmulation", {"deviceMetrics": {"width": width, "height": height}})
+    with webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver")) as browser:
+        browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": colours}]}
+        )
+        browser.get(page.absolute().as_uri() + part)
+        browser.save_screenshot(picture)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         write_report(make_runs(), "report.html")
-        take_pictures(Path("report.html"))
+        for name, (width, height, colours, part) in SIZES.items():
+            picture = HERE / f"report-{name}.png"
+            take_picture(Path("report.html"), picture, part=part, width=width, height=height, colours=colours)
         os.chdir(HERE)

@@ -57,6 +57,47 @@ def test_the_same_command_goes_on_and_another_is_refused(compared):
     assert "was started with n_epochs=4, now it is 5" in other.stderr
 
 
+def test_a_dry_run_tells_the_updates_that_the_runs_make_and_writes_nothing(compared, tmp_path):
+    words, _, done = compared
+    words = [tmp_path / "out" if str(word).endswith("/out") else word for word in words]
+    told = json.loads(run_cli(*words, "--dry-run", "--json").stdout)
+    made = [(row["method"], row["n_updates"]) for row in json.loads(done.stdout)["rows"]]
+    assert [(row["method"], row["n_updates"]) for row in told["rows"]] == made
+    assert [row["n_epochs"] for row in told["rows"]] == [4, 2, 4, 4]
+    assert (told["n_runs"], told["n_updates"]) == (4, sum(n for _, n in made))
+    shown = run_cli(*words, "--n-seeds", 3, "--dry-run")
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert f"12 runs, {3 * told['n_updates']} updates in all." in shown.stdout
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--n-seeds", "--n-processes"])
+def test_counts_out_of_range_are_wrong_usage(compared, option):
+    done = run_cli(*compared[0], option, 0)
+    assert done.exit_code == 2
+    assert f"{option} must be at least 1, got 0." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--recipe", "odd"], "--recipe must be one of"),
+        (["--keep-fraction", 1], "--keep-fraction must prune some epoch"),
+        (["--n-epochs", 1], "--n-epochs must be at least 2, got 1."),
+        (["--set", "odd=1"], "must be one of"),
+        (["--set", "odd"], "--set must be NAME=VALUE, such as n_epochs=3, got 'odd'."),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_told_before_anything_runs(compared, words, sentence, tmp_path):
+    given = [tmp_path / "out" if str(word).endswith("/out") else word for word in compared[0]]
+    done = run_cli(*given, *words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_that_fails_is_named(compared, tmp_path):
     words, _, _ = compared
     words = [tmp_path / "out" if str(word).endswith("/out") else word for word in words]

@@ -6,9 +6,12 @@ import pytest
 from cli_parts import run_cli, train_words, write_joint, write_rows, write_texts
 from suspects_parts import read_csv, save_encoder, write_csv
 
-from dataprune import load_data, make_joint_nlu
+from dataprune import ClassificationTask, find_suspects, load_data, make_classification, make_joint_nlu
+from dataprune.data.counting import count_updates
 from dataprune.data.reading import read_file
 from dataprune.errors import TrainingInterrupted
+from dataprune.runs.demo import make_tokenizer
+from dataprune.runs.suspects import count_training
 
 FAST = ["--n-epochs", 2, "--learning-rate", 0.01, "--batch-size", 8, "--max-length-tokens", 32]
 
@@ -51,7 +54,10 @@ def test_the_whole_way_round_gives_back_the_clean_intents(noisy_joint, tmp_path)
         else:
             line["own_label"] = right
     write_csv(review, lines)
+    told = run_cli("suspects", data, "--apply", review, "--output", corrected, "--json", "--dry-run")
+    assert not corrected.exists()
     done = run_cli("suspects", data, "--apply", review, "--output", corrected, "--json")
+    assert told.stdout == done.stdout
     assert (done.exit_code, done.stderr) == (0, "")
     rows = read_file(corrected).to_list()
     n_wrong = sum(row["intent"] != right["intent"] for row, right in zip(rows, clean, strict=True))
@@ -73,11 +79,63 @@ def test_the_review_of_a_file_covers_all_of_its_rows_and_is_told_as_json(tickets
     assert all(data["text"][line["source_row"]] == line["text"] for line in lines)
 
 
+@pytest.mark.parametrize("method", ["aum", "confident-learning"])
+def test_as_many_suspects_are_listed_as_are_asked_for_the_worst_first(method, places, tmp_path):
+    words = ["suspects", places["DATA"], "--model", places["MODEL"], *FAST, "--method", method, "--n-folds", 2]
+    review = tmp_path / "s.jsonl"
+    done = run_cli(*words, "--n-suspects", 7, "--output", review, "--json")
+    assert json.loads(done.stdout)["columns"]["label"] == {
+        "n_labels": 90,
+        "n_suspects": 7,
+        "cutoff": None,
+        "n_lines": 7,
+    }
+    scores = [json.loads(line)["score"] for line in review.read_text().splitlines()]
+    assert scores == sorted(scores, reverse=True)
+    assert run_cli(*words, "--n-suspects", 90, "--output", review).exit_code == 0
+    every = sorted((json.loads(line)["score"] for line in review.read_text().splitlines()), reverse=True)
+    assert scores == every[:7]
+
+
 def test_confident_learning_writes_the_same_kind_of_review(tickets, tmp_path, tiny_encoder_dir):
     words = ["--method", "confident-learning", "--n-folds", 2, "--output", tmp_path / "s.csv"]
     done = run_cli("suspects", tickets, "--model", tiny_encoder_dir, *FAST, *words)
     assert done.exit_code == 0, done.stderr
     assert "models that did not train on the row" in (tmp_path / "s.csv").read_text("utf-8-sig")
+
+
+@pytest.mark.parametrize(("method", "n_runs", "n_updates"), [("aum", 1, 2 * 12), ("confident-learning", 2, 2 * 2 * 6)])
+def test_a_dry_run_says_what_would_be_trained(method, n_runs, n_updates, places, tmp_path):
+    tickets = places["DATA"]
+    words = ["suspects", tickets, "--model", places["MODEL"], *FAST, "--method", method, "--n-folds", 2, "--dry-run"]
+    done = run_cli(*words, "--output", tmp_path / "s.csv", "--json")
+    told = {"data": str(tickets), "task": "classification", "method": method, "n_rows": 90, "n_epochs": 2}
+    assert json.loads(done.stdout) == {**told, "n_runs": n_runs, "n_updates": n_updates}
+    shown = " ".join(run_cli(*words, "--output", tmp_path / "s.csv").stdout.split())
+    assert f"90 rows of the task classification. {method} trains {n_runs} run" in shown
+    assert f"of 2 epochs, {n_updates} updates in all." in shown
+    assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize("method", ["aum", "confident-learning"])
+def test_the_updates_of_a_dry_run_are_those_that_are_made(method, monkeypatch):
+    made = []
+
+    def fit(self, dataset, *, n_epochs, batch_size, **others):
+        made.append(n_epochs * count_updates(len(dataset), batch_size))
+        raise_on = 1 if method == "aum" else 3
+        if len(made) == raise_on:
+            raise TrainingInterrupted("enough")
+
+    monkeypatch.setattr("dataprune.runs.suspects.DynamicPruner.fit", fit)
+    monkeypatch.setattr("dataprune.runs.suspects.scoring_pass", lambda *_, **__: [])
+    monkeypatch.setattr("dataprune.runs.suspects.build_model", lambda *_: None)
+    monkeypatch.setattr("dataprune.runs.suspects.load_tokenizer", lambda _: make_tokenizer([["a", "b"]]))
+    rows = make_classification(100).dataset
+    settings = {"method": method, "n_epochs": 2, "batch_size": 8, "n_folds": 3}
+    with pytest.raises(TrainingInterrupted):
+        find_suspects(rows, ClassificationTask(), model="encoder/", **settings)
+    assert count_training(100, **settings)["n_updates"] == sum(made)
 
 
 def test_another_split_and_other_column_names_are_judged_and_corrected(tmp_path, tiny_encoder_dir):
@@ -124,6 +182,8 @@ def test_a_run_without_training_dynamics_says_what_to_do(tmp_path, tiny_encoder_
     done = run_cli("suspects", tmp_path / "run", "--output", tmp_path / "s.csv")
     assert done.exit_code == 1
     assert run_cli("suspects", tmp_path / "run", "--method", "confident-learning", "-o", "s.csv").exit_code == 2
+    assert "left out for a run" in run_cli("suspects", tmp_path / "run", "--n-suspects", 3, "-o", "s.csv").stderr
+    assert "nothing is trained" in run_cli("suspects", tmp_path / "run", "--dry-run", "-o", "s.csv").stderr
     assert "kept no training dynamics. Repeat it with --scorer aum" in " ".join(done.stderr.split())
 
 
@@ -168,7 +228,17 @@ def places(tickets, tmp_path, tiny_encoder_dir):
         (["DATA", "--apply", "no.csv", "--output", "OUT.csv"], 1, "The review file no.csv does not exist"),
         (["DATA", "--apply", "REVIEW", "--output", "OUT.txt"], 2, "must end in .jsonl"),
         (["DATA", "--apply", "REVIEW", "--output", "OUT.csv"], 1, "Row 3 of DATA has another text than the review"),
+        (
+            ["DATA", "--model", "MODEL", "--output", "OUT.csv", "--n-suspects", "0"],
+            2,
+            "--n-suspects must be at least 1",
+        ),
         (["DATA", "--output", "OUT.csv", "--column", "text"], 2, "--column must be NAME=VALUE"),
+        (
+            ["DATA", "--model", "MODEL", "--output", "OUT.csv", "--task", "regression", "--dry-run"],
+            1,
+            "got the task 'regression'",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -323,3 +323,48 @@ def test_a_review_that_cannot_be_read_is_told_of(pruned_dir, tmp_path):
     done = run_cli("report", run, "--output", tmp_path / "report.html")
     assert done.exit_code == 1
     assert "suspects.jsonl is not valid JSON" in " ".join(done.stderr.split())
+
+
+@pytest.fixture
+def comparison_dir(pruned_dir, full_dir, tmp_path, change_summary):
+    """What `dataprune compare` leaves, with the baselines first, as there."""
+    folder = tmp_path / "comparison"
+    for method, run in (("full-data", full_dir), ("random", pruned_dir), ("pruned", pruned_dir)):
+        (folder / method).mkdir(parents=True)
+        copy_of(run, folder / method / "seed-3")
+    change_summary(folder / "random" / "seed-3", config__selector="random-k")
+    rows = [{"method": method} for method in ("full data", "random", "pruned")]
+    (folder / "compare.json").write_text(json.dumps({"rows": rows, "verdict": "Pruning does not pay here."}))
+    return folder
+
+
+def test_the_folder_of_a_comparison_stands_for_its_runs(comparison_dir, tmp_path):
+    result = write_report([comparison_dir], tmp_path / "report.html")
+    runs = [str(comparison_dir / name / "seed-3") for name in ("pruned", "full-data", "random")]
+    assert (result["runs"], result["run"], result["baseline"]) == (runs, runs[0], runs[1])
+    page = Page(tmp_path / "report.html")
+    assert page.titles("h1") == ["pruned, seed-3"]
+    assert "held against full-data, seed-3" in page.text()
+    assert "Pruning does not pay here." in page.text()
+
+
+def test_the_runs_of_a_comparison_are_named_by_their_methods(comparison_dir, change_summary):
+    copy_of(comparison_dir / "pruned" / "seed-3", comparison_dir / "pruned" / "seed-4")
+    change_summary(comparison_dir / "pruned" / "seed-4", config__seed=4)
+    runs = [read_run(comparison_dir / name) for name in ("pruned/seed-3", "pruned/seed-4", "full-data/seed-3")]
+    assert [method.name for method in group_runs(runs)] == ["pruned", "full-data, seed-3"]
+
+
+def test_a_run_beside_its_comparison_is_given_twice(comparison_dir, tmp_path):
+    done = run_cli("report", comparison_dir, comparison_dir / "pruned" / "seed-3", "-o", tmp_path / "a.html")
+    assert done.exit_code == 1
+    assert "was given twice" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["[]", '{"rows": [{}]}', "{"])
+def test_a_comparison_that_cannot_be_read_is_one_sentence(content, comparison_dir, tmp_path):
+    (comparison_dir / "compare.json").write_text(content)
+    done = run_cli("report", comparison_dir, "-o", tmp_path / "a.html")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "compare.json" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

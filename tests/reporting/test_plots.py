@@ -217,3 +217,8 @@ def test_labels_of_methods_that_lie_together_cover_neither_each_other_nor_anothe
     places = ax.transData.transform(list(zip(seconds, results, strict=True)))
     for box in boxes.values():
         assert not any(box.contains(x, y) for x, y in places)
+
+
+def test_of_a_long_name_the_end_is_drawn_for_paths_begin_alike(ax):
+    plot_pareto(["/a/long/way/down/to/the/folder/of/runs/full", "half"], [2, 1], [0.9, 0.8], ax=ax)
+    assert [text.get_text() for text in ax.texts if text.get_text()] == ["…wn/to/the/folder/of/runs/full", "half"]

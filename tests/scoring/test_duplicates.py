@@ -5,10 +5,12 @@ import pytest
 import torch
 from dataset_scorer_laws import check_dataset_scorer
 from datasets import Dataset
+from scipy.sparse import csr_array
+from sklearn.cluster import MiniBatchKMeans
 
-from dataprune import TopK
-from dataprune.errors import DataError
-from dataprune.scoring.duplicates import NearDuplicate
+from dataprune import TopK, make_joint_nlu
+from dataprune.errors import DataError, InvalidValueError
+from dataprune.scoring.duplicates import NearDuplicate, earlier_similarity_in_clusters
 
 TEXTS = ["play some jazz", "book a table", "play some jazz", "play some jazzz", "rain", "book a table"]
 
@@ -17,6 +19,7 @@ def test_the_contract_holds():
     check_dataset_scorer(NearDuplicate(column=None), TEXTS, row_by_row=False, permutes=False)
     rows = [{"x": row} for row in np.random.default_rng(0).normal(size=(8, 3)).tolist()]
     check_dataset_scorer(NearDuplicate(column="x"), rows, row_by_row=False, permutes=False)
+    check_dataset_scorer(NearDuplicate(column=None, n_clusters=2), TEXTS, row_by_row=False, permutes=False)
 
 
 def test_copies_score_lowest_then_near_copies_and_the_first_of_each_stays_high():
@@ -77,3 +80,53 @@ def test_texts_of_tokens_are_texts():
 def test_rows_of_another_kind_are_refused(rows, words):
     with pytest.raises(DataError, match=words):
         NearDuplicate(column=None if "play" in rows else "text").fit(rows)
+
+
+def earlier_in_cluster(X, clusters):
+    """The slow reference: each row against every row before it that is in its cluster."""
+    best = np.zeros(len(X))
+    for row in range(len(X)):
+        for earlier in range(row):
+            if clusters is None or clusters[row] == clusters[earlier]:
+                best[row] = max(best[row], X[row] @ X[earlier])
+    return best
+
+
+def unit_rows(n, *, seed=0):
+    X = np.random.default_rng(seed).normal(size=(n, 4))
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+def test_in_clusters_a_row_is_compared_with_those_of_its_own(monkeypatch):
+    X = unit_rows(60)
+    monkeypatch.setattr("dataprune.scoring.duplicates.BLOCK", 7)
+    clusters = MiniBatchKMeans(5, n_init=1, random_state=3).fit(X).labels_
+    assert len(set(clusters.tolist())) == 5
+    expected = earlier_in_cluster(X, clusters)
+    np.testing.assert_allclose(earlier_similarity_in_clusters(X, 5, random_state=3), expected, atol=1e-12)
+    sparse = csr_array(X)
+    np.testing.assert_allclose(earlier_similarity_in_clusters(sparse, 5, random_state=3), expected, atol=1e-12)
+
+
+def test_one_cluster_is_exact_and_more_never_call_a_row_more_alike():
+    X = unit_rows(80)
+    exact = earlier_in_cluster(X, None)
+    np.testing.assert_allclose(-NearDuplicate(column=None, n_clusters=1).fit(X).scores_, exact, atol=1e-6)
+    for n_clusters in (3, 80, 500):  # no more clusters than rows
+        found = -NearDuplicate(column=None, n_clusters=n_clusters).fit(X).scores_
+        assert np.all(found <= exact + 1e-6)
+
+
+def test_in_clusters_all_copies_and_most_near_copies_are_found():
+    texts = [" ".join(tokens) for tokens in make_joint_nlu(600, random_state=1).dataset["tokens"]]
+    exact = NearDuplicate(column=None).fit(texts).scores_
+    found = NearDuplicate(column=None, n_clusters=10).fit(texts).scores_
+    assert np.array_equal(found == -1, exact == -1)
+    near = exact < -0.9
+    assert near.sum() > 100
+    assert (found[near] < -0.9).mean() > 0.9
+
+
+def test_a_number_of_clusters_out_of_range_is_refused():
+    with pytest.raises(InvalidValueError, match=r"NearDuplicate\.n_clusters must be at least 1, got 0"):
+        NearDuplicate(column=None, n_clusters=0).fit(TEXTS)

@@ -69,13 +69,10 @@ def compare(  # numpydoc ignore=PR01
         check_count("compare", "n_processes", n_processes, minimum=1)
     config = to_config(run_file, {name: value for name, value in options.items() if value is not None})
 
-    from dataprune.errors import check_count
     from dataprune.runs.compare import COMPARISON, methods_to_compare
     from dataprune.runs.compare import compare as run_all
 
     with wrong_usage():
-        check_count("compare", "n_seeds", n_seeds, minimum=1)
-        check_count("compare", "n_processes", n_processes, minimum=1)
         methods = methods_to_compare(config, recipe or [])
     if dry_run:
         print_plans(methods, n_seeds=n_seeds, as_json=as_json)

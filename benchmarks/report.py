@@ -91,12 +91,21 @@ def _accuracy(cells: Cells, names: Sequence[str]) -> list[str]:
     return table(["method", "seeds", *heads], rows)
 
 
+def _same_precision(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[float]:
+    """Return the ratios of CPU time, of runs whose times compare."""
+    return [
+        a["cpu_seconds"] / b["cpu_seconds"]
+        for a, b in pairs
+        if a["settings"].get("mixed_precision") == b["settings"].get("mixed_precision")
+    ]
+
+
 def _effort(cells: Cells, names: Sequence[str]) -> list[str]:
     header = ["method", "updates", "tokens trained", "tokens scored", "compute", "CPU s", "CPU time"]
     rows = []
     for name in names:
         mine = [cells[name, seed] for seed in seeds_of(cells, name)]
-        ratios = [a["cpu_seconds"] / b["cpu_seconds"] for a, b in paired(cells, name)]
+        ratios = _same_precision([*paired(cells, name), *paired(cells, name, "full, float32")])
         counts = [mean(line[what] for line in mine) for what in ("n_updates", "tokens_trained", "tokens_scored")]
         total = mean(line["seconds"]["total"] for line in mine)
         shares = [mean(line["seconds"][part] for line in mine) / total for part in PARTS]

@@ -10,10 +10,10 @@ import math
 import reprlib
 from collections.abc import Collection
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 
 class DataPruneError(Exception):
@@ -277,7 +277,7 @@ def check_choice(owner: str, name: str, value: object, choices: Collection[str])
     return value
 
 
-def check_numbers(owner: str, name: str, values: ArrayLike, dtype: DTypeLike | None = np.float64) -> NDArray[Any]:
+def check_numbers(owner: str, name: str, values: ArrayLike, dtype: DTypeLike | None = "float64") -> NDArray[Any]:
     """Return `values` as an array of numbers or raise.
 
     Parameters
@@ -306,6 +306,8 @@ def check_numbers(owner: str, name: str, values: ArrayLike, dtype: DTypeLike | N
     >>> check_numbers("agreement()", "scores", [1, 2])
     array([1., 2.])
     """
+    import numpy as np  # checks alone do not need it
+
     try:
         return np.asarray(values, dtype=dtype)
     except (TypeError, ValueError):

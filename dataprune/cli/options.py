@@ -43,6 +43,9 @@ Refresh = Annotated[
 BatchSize = Annotated[int, Option(metavar="N", help="Examples in a batch.", rich_help_panel=TRAINING)]
 NAccumulation = Annotated[int, Option(metavar="N", help="Batches per optimizer update.", rich_help_panel=TRAINING)]
 AsJson = Annotated[bool, Option("--json", metavar="", help="Print JSON to standard output, and nothing else there.")]
+DryRun = Annotated[
+    bool, Option("--dry-run", metavar="", help="Read the data, say what would be done with them, and stop.")
+]
 
 ScorerArgs = Annotated[
     list[str] | None, Option(metavar="NAME=VALUE", help="A parameter of the scorer: n_prototypes=20; repeatable.")

@@ -59,6 +59,29 @@ def metric_text(name: str, value: float) -> str:
     return f"{value:,.2f}" if name in {"perplexity", "loss"} else f"{value:.2%}"
 
 
+def count_of(n: int, noun: str) -> str:
+    """Return a number and what it counts.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    noun : str
+        In the singular; a plural that ends in s.
+
+    Returns
+    -------
+    str
+        Both.
+
+    Examples
+    --------
+    >>> count_of(1, "row"), count_of(4500, "row")
+    ('1 row', '4,500 rows')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def print_plan(plan: Plan, *, as_json: bool) -> None:
     """Print what a run will do.
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from dataprune.cli.errors import wrong_usage
-from dataprune.cli.options import AsJson, Model, ScorerArgs, Split, TextColumn, scorer_arguments
-from dataprune.cli.printing import print_json, print_table
+from dataprune.cli.options import AsJson, DryRun, Model, ScorerArgs, Split, TextColumn, scorer_arguments
+from dataprune.cli.printing import count_of, print_json, print_table, print_text
 
 N_SHOWN = 5
 LONGEST_TEXT = 70
@@ -34,6 +34,7 @@ def score(  # numpydoc ignore=PR01
     text_column: TextColumn = None,
     model: Model = None,
     split: Split = "train",
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Score each row: how rare, how surprising, how redundant, or how hard for a model that you have trained.
@@ -48,24 +49,42 @@ def score(  # numpydoc ignore=PR01
     import numpy as np
 
     from dataprune.cli.progress import showing_progress
+    from dataprune.data.score_files import scores_table
+    from dataprune.data.streaming import open_rows, texts_of
     from dataprune.data.writing import check_writable, write_rows
     from dataprune.runs.compose import make_part
-    from dataprune.runs.scoring import MODEL_SCORERS, score_by_model
-    from dataprune.runs.selecting import DATASET_SCORERS, open_rows, score_rows, scores_table, texts_of
+    from dataprune.runs.scoring import (
+        DATASET_SCORERS,
+        MODEL_SCORERS,
+        check_model,
+        folder_of_model,
+        score_by_model,
+        score_rows,
+    )
 
     with wrong_usage():
         check_writable(output)
         arguments = scorer_arguments(scorer, scorer_arg)
         part = make_part("scorer", {**DATASET_SCORERS, **MODEL_SCORERS}, scorer, arguments)
+    by_model = scorer in MODEL_SCORERS
+    if by_model:
+        folder_of_model(scorer, model)
+    else:
+        check_model(part, model)
     texts: Sequence[str] | None
     with showing_progress() as tell, ExitStack() as opened:
-        if scorer in MODEL_SCORERS:
+        if by_model and not dry_run:
             scores, texts, part = score_by_model(
                 data, scorer, arguments, model=model, split=split, text_column=text_column, progress=tell
             )
         else:
             rows, place = opened.enter_context(open_rows(data, split=split, progress=tell))
-            texts = None if scorer == "column" else texts_of(rows, text_column, place=place, progress=tell)
+            texts = None if by_model or scorer == "column" else texts_of(rows, text_column, place=place, progress=tell)
+            if dry_run:
+                print_intent(
+                    data, repr(part), len(rows), output, column=getattr(texts, "column", None), as_json=as_json
+                )
+                return
             scores = score_rows(rows, part, texts=texts, model=model)
         write_rows(output, scores_table(scores), progress=tell)
         order = np.argsort(-scores, kind="stable")
@@ -84,7 +103,32 @@ def score(  # numpydoc ignore=PR01
     for title, some in (("Highest", order[:N_SHOWN]), ("Lowest", order[::-1][:N_SHOWN])):
         lines = [[f"{row:,}", f"{scores[row]:.4g}", _short(shown[row])] for row in some]
         print_table(f"{title} scores", ["row", "score", "text"], lines)
-    typer.echo(f"{output} holds the scores of {len(scores):,} rows.")
+    typer.echo(f"{output} holds the scores of {count_of(len(scores), 'row')}.")
+
+
+def print_intent(data: str, scorer: str, n_rows: int, output: str, *, column: str | None, as_json: bool) -> None:
+    """Tell what would be scored.
+
+    Parameters
+    ----------
+    data : str
+        File or folder of data, or a hub name.
+    scorer : str
+        With its parameters.
+    n_rows : int
+        Rows of the data.
+    output : str
+        Where the scores would go.
+    column : str or None
+        Where the texts are, if the scorer reads texts of one column.
+    as_json : bool
+        For machines.
+    """
+    if as_json:
+        print_json({"data": data, "scorer": scorer, "text_column": column, "n_rows": n_rows, "output": output})
+        return
+    texts = "" if column is None else f" with texts in column {column!r}"
+    print_text(f"{data}: {count_of(n_rows, 'row')}{texts}. {scorer} would write their scores to {output}.")
 
 
 def _short(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from dataprune.cli.errors import UsageError, say, wrong_usage
 from dataprune.cli.options import (
     AsJson,
+    DryRun,
     Model,
     ScorerArgs,
     SelectorArgs,
@@ -17,9 +19,11 @@ from dataprune.cli.options import (
     scorer_arguments,
     to_arguments,
 )
-from dataprune.cli.printing import print_json
+from dataprune.cli.printing import count_of, print_json
 
 if TYPE_CHECKING:
+    import datasets
+
     from dataprune.scoring.base import DatasetScorer
     from dataprune.selection.base import Selector
 
@@ -73,6 +77,7 @@ def select(  # numpydoc ignore=PR01
     model: Model = None,
     split: Split = "train",
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of selectors that draw.")] = 0,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Keep a part of the rows, by their scores or by where they lie.
@@ -86,35 +91,48 @@ def select(  # numpydoc ignore=PR01
     import numpy as np
 
     from dataprune.cli.progress import showing_progress
+    from dataprune.data.counting import count_to_keep
+    from dataprune.data.score_files import mean_scores
+    from dataprune.data.streaming import open_rows, texts_of
     from dataprune.data.writing import check_writable, write_rows
     from dataprune.errors import check_count, check_fraction
-    from dataprune.runs.selecting import (
-        WEIGHT_COLUMN,
-        mean_scores,
-        open_rows,
-        parts_of_recipe,
-        score_rows,
-        select_rows,
-        texts_of,
-        with_weights,
-    )
+    from dataprune.runs.scoring import check_model, score_rows
+    from dataprune.runs.selecting import WEIGHT_COLUMN, check_needs, parts_of_recipe, select_rows, with_weights
     from dataprune.scoring.metadata import ColumnScore
 
     if recipe_arg and recipe is None:
         raise UsageError(f"--recipe-arg must be left out without a recipe, got {', '.join(recipe_arg)}.")
+    settings = {"keep_fraction": keep_fraction, "random_state": seed}
+    words: dict[str, Any] = {
+        "scorer": scorer,
+        "scorer_arg": scorer_arg,
+        "selector": selector,
+        "selector_arg": selector_arg,
+    }
     with wrong_usage():
         check_writable(output)
         check_fraction("select", "keep_fraction", keep_fraction)
         check_count("select", "seed", seed)
-        settings = {"keep_fraction": keep_fraction, "random_state": seed}
-        if recipe is None:
-            part, chooser = parts_by_name(scorer, scorer_arg, selector, selector_arg, settings, has_scores=bool(scores))
-        else:
-            check_left_out(recipe, scorer=scorer, scorer_arg=scorer_arg, selector=selector, selector_arg=selector_arg)
-            arguments = to_arguments("--recipe-arg", recipe_arg, example="band=low")
-            part, chooser = parts_of_recipe(
-                recipe, arguments, keep_fraction=keep_fraction, seed=seed, has_scores=bool(scores)
+        part, chooser = (
+            parts_by_name(**words, settings=settings, has_scores=bool(scores))
+            if recipe is None
+            else parts_of_recipe(
+                check_alone(recipe, **words),
+                to_arguments("--recipe-arg", recipe_arg, example="band=low"),
+                keep_fraction=keep_fraction,
+                seed=seed,
+                has_scores=bool(scores),
             )
+        )
+        check_needs(
+            chooser,
+            scores=bool(scores) or part is not None,
+            labels=label_column is not None,
+            groups=group_column is not None,
+            model=model,
+        )
+        if part is not None:
+            check_model(part, model)
     with showing_progress() as tell, open_rows(data, split=split, progress=tell) as (all_rows, place):
         rows, values = all_rows, None
         if scores:
@@ -123,15 +141,25 @@ def select(  # numpydoc ignore=PR01
                 which = f"{' and '.join(scores)} {'has' if len(scores) == 1 else 'have'}"
                 say(f"{which} no score of {len(rows) - len(listed):,} rows; these are left out.", style="yellow")
                 rows = rows.select(listed)
+        columns = {
+            name: None if column is None else values_of(rows, column, place=place)
+            for name, column in (("labels", label_column), ("groups", group_column))
+        }
         needs_texts = (part is not None and not isinstance(part, ColumnScore)) or chooser.needs & {"features", "cost"}
         texts = texts_of(rows, text_column, place=place, progress=tell) if needs_texts else None
+        told: dict[str, Any] = {
+            "data": data,
+            "recipe": recipe,
+            "scorer": None if part is None else repr(part),
+            "selector": repr(chooser),
+            "n_rows": len(rows),
+        }
+        if dry_run:
+            n_kept = count_to_keep(len(rows), keep_fraction)
+            print_kept({**told, "n_kept": n_kept, "output": output}, dry_run=True, as_json=as_json)
+            return
         if part is not None:
             values = score_rows(rows, part, texts=texts, model=model)
-        columns = {}
-        for name, column in (("labels", label_column), ("groups", group_column)):
-            if column is not None and column not in rows.column_names:
-                raise UsageError(f"{place} has no column {column!r}, but {', '.join(rows.column_names)}.")
-            columns[name] = None if column is None else rows[column][:]
         with wrong_usage():
             kept = select_rows(rows, chooser, values, texts=texts, model=model, **columns)
         chosen = rows.select(kept)
@@ -139,25 +167,57 @@ def select(  # numpydoc ignore=PR01
             chosen = with_weights(chosen, chooser.weights_)
             say(f"Column {WEIGHT_COLUMN!r} of {output} holds the loss weights that undo the choice.", style="yellow")
         write_rows(output, chosen, progress=tell)
-        n_rows = len(rows)
+    print_kept({**told, "n_kept": len(kept), "output": output}, dry_run=False, as_json=as_json)
+
+
+def print_kept(told: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> None:
+    """Tell how many rows are kept.
+
+    Parameters
+    ----------
+    told : mapping of str to object
+        What is printed for machines.
+    dry_run : bool
+        Whether nothing was written.
+    as_json : bool
+        For machines.
+    """
     if as_json:
-        print_json(
-            {
-                "data": data,
-                "recipe": recipe,
-                "scorer": None if part is None else repr(part),
-                "selector": repr(chooser),
-                "n_rows": n_rows,
-                "n_kept": len(kept),
-                "output": output,
-            }
-        )
+        print_json(told)
         return
-    typer.echo(f"{output} holds {len(kept):,} of {n_rows:,} rows.")
+    holds = "would hold" if dry_run else "holds"
+    typer.echo(f"{told['output']} {holds} {told['n_kept']:,} of {count_of(told['n_rows'], 'row')}.")
 
 
-def check_left_out(recipe: str, **given: str | list[str] | None) -> None:
-    """Raise if an option was given that a recipe decides.
+def values_of(rows: datasets.Dataset, column: str, *, place: str) -> list[Any]:
+    """Return a column that the user named.
+
+    Parameters
+    ----------
+    rows : datasets.Dataset
+        The rows.
+    column : str
+        Its name.
+    place : str
+        What messages call the rows.
+
+    Returns
+    -------
+    list
+        A value for each row.
+
+    Raises
+    ------
+    UsageError
+        If there is no such column.
+    """
+    if column not in rows.column_names:
+        raise UsageError(f"{place} has no column {column!r}, but {', '.join(rows.column_names)}.")
+    return list(rows[column][:])
+
+
+def check_alone(recipe: str, **given: str | list[str] | None) -> str:
+    """Return a recipe, or raise if an option was given that it decides.
 
     Parameters
     ----------
@@ -166,6 +226,11 @@ def check_left_out(recipe: str, **given: str | list[str] | None) -> None:
     **given : str, list of str or None
         What the user typed, by the option's name.
 
+    Returns
+    -------
+    str
+        The recipe.
+
     Raises
     ------
     UsageError
@@ -173,13 +238,15 @@ def check_left_out(recipe: str, **given: str | list[str] | None) -> None:
 
     Examples
     --------
-    >>> check_left_out("scdp", scorer=None)
+    >>> check_alone("scdp", scorer=None)
+    'scdp'
     """
     for name, value in given.items():
         if value:
             shown = repr(value) if isinstance(value, str) else ", ".join(value)
             option = name.replace("_", "-")
             raise UsageError(f"--{option} must be left out with the recipe {recipe!r}, got {shown}.")
+    return recipe
 
 
 def parts_by_name(
@@ -187,8 +254,8 @@ def parts_by_name(
     scorer_arg: list[str] | None,
     selector: str | None,
     selector_arg: list[str] | None,
-    settings: dict[str, Any],
     *,
+    settings: dict[str, Any],
     has_scores: bool,
 ) -> tuple[DatasetScorer | None, Selector]:
     """Make the scorer and the selector that were named.
@@ -221,7 +288,8 @@ def parts_by_name(
         If options exclude each other.
     """
     from dataprune.runs.compose import make_part
-    from dataprune.runs.selecting import DATASET_SCORERS, FILE_SELECTORS
+    from dataprune.runs.scoring import DATASET_SCORERS
+    from dataprune.runs.selecting import FILE_SELECTORS
 
     if has_scores and scorer is not None:
         raise UsageError("--scores and --scorer were both given. Leave one out.")

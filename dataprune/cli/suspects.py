@@ -13,7 +13,7 @@ import typer
 
 from dataprune.cli.errors import UsageError, say, wrong_usage
 from dataprune.cli.options import TRAINING, AsJson, BatchSize, Split, to_pairs
-from dataprune.cli.printing import print_json, print_table, print_text
+from dataprune.cli.printing import count_of, print_json, print_table, print_text
 from dataprune.errors import TrainingInterrupted
 from dataprune.runs.config import RunConfig
 
@@ -234,7 +234,8 @@ def print_found(found: Suspects, data: str, whole: str, output: str, *, method: 
             ],
         )
     more = "" if split == "train" else f" --split {split}"
-    typer.echo(f"{output} holds {len(found.lines):,} lines. Write accept, keep or drop into decision, or a label into")
+    lines = count_of(len(found.lines), "line")
+    typer.echo(f"{output} holds {lines}. Write accept, keep or drop into decision, or a label into")
     typer.echo(
         f"own_label; then: dataprune suspects {shlex.quote(whole)} --apply {shlex.quote(output)}{more} -o CORRECTED"
     )
@@ -262,10 +263,10 @@ def print_training(data: str, task: Task, counts: Mapping[str, int], *, method: 
     if as_json:
         print_json({"data": data, "task": task.name, "method": method, **counts})
         return
-    runs = "run" if counts["n_runs"] == 1 else "runs"
     print_text(
-        f"{data}: {counts['n_rows']:,} rows of the task {task.name}. {method} trains {counts['n_runs']} {runs} of "
-        f"{counts['n_epochs']} epochs, {counts['n_updates']:,} updates in all."
+        f"{data}: {count_of(counts['n_rows'], 'row')} of the task {task.name}. {method} trains "
+        f"{count_of(counts['n_runs'], 'run')} of {count_of(counts['n_epochs'], 'epoch')}, "
+        f"{count_of(counts['n_updates'], 'update')} in all."
     )
 
 
@@ -292,8 +293,8 @@ def print_applied(
         For machines.
     """
     from dataprune.data.review import apply_review, read_review
+    from dataprune.data.streaming import open_rows
     from dataprune.data.writing import check_writable, write_rows
-    from dataprune.runs.selecting import open_rows
 
     with wrong_usage():
         check_writable(output)
@@ -307,8 +308,8 @@ def print_applied(
         return
     holds = "would hold" if dry_run else "holds"
     typer.echo(
-        f"{output} {holds} {len(corrected):,} rows: {counts['corrected']:,} labels corrected, {counts['dropped']:,} "
-        f"rows dropped; {counts['kept']:,} suspects stay as they are."
+        f"{output} {holds} {count_of(len(corrected), 'row')}: {count_of(counts['corrected'], 'label')} corrected, "
+        f"{count_of(counts['dropped'], 'row')} dropped, {count_of(counts['kept'], 'suspect')} left as before."
     )
 
 

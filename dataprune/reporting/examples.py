@@ -50,12 +50,12 @@ def read_examples(run: FinishedRun) -> ExampleData:
     ExampleData
         Without texts where the data are gone or are others by now; the note says so.
     """
-    from dataprune.data.loading import load_data
+    from dataprune.runs.run import data_of_run, load_data_of_run
 
     config = run.config
     without = "Texts and classes are left out:"
     try:
-        data = load_data(config["data"], columns=config["columns"] or None, random_state=config["seed"])
+        data = load_data_of_run(run.summary)
     except (DataPruneError, OSError) as error:
         return ExampleData(f"{without} {error}")
     train, roles = data.splits["train"], data.columns
@@ -64,7 +64,7 @@ def read_examples(run: FinishedRun) -> ExampleData:
         here = f"{config['data']} has {len(train):,} train rows now"
         return ExampleData(f"{without} {here}, other than the {run.n_examples:,} of the run.")
     note = f"Texts are those that {config['data']} has now."
-    changed = _changed_since(Path(config["data"]).expanduser(), run.path / "run.json")
+    changed = _changed_since(data_of_run(run.summary), run.path / "run.json")
     if changed is not None:
         note += f" The file {changed} is newer than the run: check that its rows are still the same."
     texts = _texts(train, roles)
@@ -104,8 +104,10 @@ def _names(dataset: Any, column: str) -> list[Any]:
     return [name(value) for value in dataset[column][:]]
 
 
-def _changed_since(data: Path, run_file: Path) -> Path | None:
-    files = sorted(data.iterdir()) if data.is_dir() else [data] if data.exists() else []
+def _changed_since(data: Path | None, run_file: Path) -> Path | None:
+    if data is None:  # of the hub
+        return None
+    files = sorted(data.iterdir()) if data.is_dir() else [data]
     written = run_file.stat().st_mtime
     return next((file for file in files if file.is_file() and file.stat().st_mtime > written), None)
 

@@ -275,6 +275,61 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
     return summary
 
 
+def data_of_run(summary: Mapping[str, Any]) -> Path | None:
+    """Return where the data of a finished run lie.
+
+    Parameters
+    ----------
+    summary : mapping of str to object
+        What ``run.json`` holds.
+
+    Returns
+    -------
+    Path or None
+        Where they lay then, or, if both were moved, where the run's settings say, as seen from here; they may be gone.
+        None for data from the hub.
+
+    Examples
+    --------
+    >>> data_of_run({"config": {"data": "intents/"}, "data_path": "/moved/intents"}).as_posix()
+    'intents'
+    """
+    if summary["data_path"] is None:
+        return None
+    path = Path(summary["data_path"])
+    return path if path.exists() else Path(summary["config"]["data"]).expanduser()
+
+
+def load_data_of_run(summary: Mapping[str, Any]) -> LoadedData:
+    """Load the data of a finished run again, from any working directory; never from the hub if they were on disk.
+
+    Parameters
+    ----------
+    summary : mapping of str to object
+        What ``run.json`` holds.
+
+    Returns
+    -------
+    LoadedData
+        The data as they are now.
+
+    Raises
+    ------
+    DataError
+        If they are gone, or cannot be used any more.
+
+    Examples
+    --------
+    >>> load_data_of_run({"config": {"data": "gone/", "columns": {}, "seed": 0}, "data_path": "gone"})
+    Traceback (most recent call last):
+    dataprune.errors.DataError: gone does not exist. Pass a folder, a file, or the name of a data set on the ...
+    """
+    config = summary["config"]
+    return load_data(
+        data_of_run(summary) or config["data"], columns=config["columns"] or None, random_state=config["seed"]
+    )
+
+
 def _claim(output_dir: Path, config: RunConfig, *, resume: bool) -> None:
     """Make the folder this run's own, before any work is done."""
     if (output_dir / RUN).exists():
@@ -404,6 +459,7 @@ def _summary(
     full = int(pruner.lengths_.sum()) * config.n_epochs
     # A resumed run counts the epochs of its earlier sessions, but only its own loading and saving.
     elapsed = max(sum(seconds.values()), time.perf_counter() - started)
+    data_path = Path(config.data).expanduser()
     return {
         "metrics": {split: dict(values) for split, values in metrics.items()},
         "best_epoch": best_epoch,
@@ -416,6 +472,7 @@ def _summary(
         "tokens_scored": scored,
         "compute_fraction": (trained + scored / 3) / full,  # a scoring pass has no backward pass
         "config": asdict(config),
+        "data_path": str(data_path.resolve()) if data_path.exists() else None,
         "pruner": repr(pruner),
         "versions": {
             "dataprune": __version__,

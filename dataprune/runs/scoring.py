@@ -1,4 +1,4 @@
-"""The rows of a file as a model sees them that `dataprune train` has saved."""
+"""Score the rows of a file, by what they are or by a trained model: what ``dataprune score`` does."""
 
 from __future__ import annotations
 
@@ -6,18 +6,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import datasets
 import numpy as np
 from numpy.typing import NDArray
 
 from dataprune.data.files import read_json
 from dataprune.data.loading import load_split
 from dataprune.data.reading import Progress
+from dataprune.data.streaming import ColumnTexts
 from dataprune.data.tasks import load_task
 from dataprune.data.text_task import TextTask
 from dataprune.errors import DataError, InvalidValueError, check_choice
 from dataprune.models import build_model, load_tokenizer
+from dataprune.models.loading import load_encoder, loading_quietly
 from dataprune.runs.compose import ERROR_NORM_ARGS, ERROR_NORMS, SCORERS, make_part
-from dataprune.scoring.base import BatchScorer
+from dataprune.scoring.base import BatchScorer, DatasetScorer
+from dataprune.scoring.duplicates import NearDuplicate
+from dataprune.scoring.embedding import PrototypeDistance, embed_texts
+from dataprune.scoring.metadata import ColumnScore, FunctionScore
+from dataprune.scoring.perplexity import Perplexity
+from dataprune.scoring.text import TfidfDistance
+
+DATASET_SCORERS: dict[str, type[DatasetScorer]] = {
+    "tfidf-distance": TfidfDistance,
+    "near-duplicate": NearDuplicate,
+    "prototype-distance": PrototypeDistance,
+    "perplexity": Perplexity,
+    "column": ColumnScore,
+}
+"""Names of the scores that need no training."""
 
 MODEL_SCORERS: dict[str, type[BatchScorer]] = {
     name: SCORERS[name]
@@ -29,6 +46,109 @@ MODEL_SCORERS: dict[str, type[BatchScorer]] = {
 """Names of the scores that a trained model gives."""
 
 ROWS_PER_PART = 4096
+
+
+def check_model(scorer: DatasetScorer, model: str | None) -> None:
+    """Raise if a scorer needs a model and has none.
+
+    Parameters
+    ----------
+    scorer : DatasetScorer
+        Of `DATASET_SCORERS`, or of a recipe.
+    model : str or None
+        Folder or hub name.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is none.
+
+    Examples
+    --------
+    >>> check_model(ColumnScore("length"), None)
+    """
+    if model is None and isinstance(scorer, PrototypeDistance | Perplexity):
+        kind = "an encoder" if isinstance(scorer, PrototypeDistance) else "a causal language model"
+        raise InvalidValueError(f"{type(scorer).__name__} needs {kind}. Pass --model with its folder or hub name.")
+
+
+def score_rows(
+    dataset: datasets.Dataset,
+    scorer: DatasetScorer,
+    *,
+    texts: ColumnTexts | None = None,
+    model: str | None = None,
+) -> NDArray[np.float32]:
+    """Score rows by what they are.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+        The rows.
+    scorer : DatasetScorer
+        Of `DATASET_SCORERS`, or of a recipe.
+    texts : ColumnTexts, optional
+        The text of each row; not needed by `ColumnScore`.
+    model : str, optional
+        Folder or hub name: an encoder for `PrototypeDistance`, a causal language model for `Perplexity`.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows,)
+        Scores, higher = harder or more informative.
+
+    Raises
+    ------
+    InvalidValueError
+        If a model is needed and none is given.
+    DataError
+        If a row cannot be scored.
+
+    Examples
+    --------
+    >>> rows = datasets.Dataset.from_dict({"length": [3, 5]})
+    >>> score_rows(rows, ColumnScore("length"))
+    array([3., 5.], dtype=float32)
+    """
+    if isinstance(scorer, ColumnScore):
+        return scorer.fit(dataset).scores_
+    if isinstance(scorer, FunctionScore):
+        return scorer.fit(datasets.Dataset.from_dict({"text": texts})).scores_
+    check_model(scorer, model)
+    if model is not None and isinstance(scorer, PrototypeDistance | Perplexity):
+        from transformers import AutoModelForCausalLM
+
+        tokenizer = load_tokenizer(model)
+        if isinstance(scorer, PrototypeDistance):
+            return scorer.fit(embedded(texts, model)).scores_
+        scorer.set_params(column=None)
+        with loading_quietly(model):
+            decoder = AutoModelForCausalLM.from_pretrained(model)
+        # A text's perplexity depends on no other text: some thousand at a time, which are batched by length.
+        parts = texts.parts("Scoring") if texts is not None else []
+        return np.concatenate([scorer.fit(part, model=decoder, tokenizer=tokenizer).scores_ for part in parts])
+    scorer.set_params(column=None)
+    return scorer.fit(texts if isinstance(scorer, TfidfDistance) else list(texts or [])).scores_
+
+
+def embedded(texts: ColumnTexts | None, model: str) -> NDArray[np.float32]:
+    """Embed texts, some thousand at a time.
+
+    Parameters
+    ----------
+    texts : ColumnTexts or None
+        Texts.
+    model : str
+        Folder or hub name of an encoder.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_features)
+        Mean over the tokens of each text.
+    """
+    encoder, tokenizer = load_encoder(model), load_tokenizer(model)
+    parts = texts.parts("Embedding") if texts is not None else []
+    return np.concatenate([embed_texts(part, encoder, tokenizer) for part in parts])
 
 
 class ModelScores(NamedTuple):
@@ -47,6 +167,45 @@ class ModelScores(NamedTuple):
     scores: NDArray[np.float32]
     texts: list[str]
     scorer: BatchScorer
+
+
+def folder_of_model(name: str, model: str | None) -> Path:
+    """Return where the model lies that `score_by_model` needs.
+
+    Parameters
+    ----------
+    name : str
+        A key of `MODEL_SCORERS`.
+    model : str or None
+        Folder of a run, or its ``model`` folder.
+
+    Returns
+    -------
+    Path
+        The ``model`` folder.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no model, or one that no run has saved.
+
+    Examples
+    --------
+    >>> folder_of_model("el2n", None)
+    Traceback (most recent call last):
+    dataprune.errors.InvalidValueError: The score 'el2n' needs a trained model. Pass --model with the folder of ...
+    """
+    if model is None:
+        raise InvalidValueError(
+            f"The score {name!r} needs a trained model. Pass --model with the folder of a run of `dataprune train`."
+        )
+    folder = next((path for path in (Path(model) / "model", Path(model)) if (path / "task.json").is_file()), None)
+    if folder is None:
+        raise InvalidValueError(
+            f"The model {model!r} must be the folder of a run of `dataprune train`, or the folder model/ in it, "
+            "got one without task.json."
+        )
+    return folder
 
 
 def score_by_model(
@@ -97,16 +256,7 @@ def score_by_model(
     dataprune.errors.InvalidValueError: The score 'el2n' needs a trained model. Pass --model with the folder of ...
     """
     check_choice("score", "scorer", name, MODEL_SCORERS)
-    if model is None:
-        raise InvalidValueError(
-            f"The score {name!r} needs a trained model. Pass --model with the folder of a run of `dataprune train`."
-        )
-    folder = next((path for path in (Path(model) / "model", Path(model)) if (path / "task.json").is_file()), None)
-    if folder is None:
-        raise InvalidValueError(
-            f"The model {model!r} must be the folder of a run of `dataprune train`, or the folder model/ in it, "
-            "got one without task.json."
-        )
+    folder = folder_of_model(name, model)
     task = load_task(read_json(folder / "task.json"))
     if name == "el2n":
         name, arguments = ERROR_NORMS.get(task.name, name), {**ERROR_NORM_ARGS.get(task.name, {}), **arguments}

@@ -17,12 +17,12 @@ from dataprune.data.files import read_json, read_tensors
 from dataprune.data.fingerprint import fingerprint
 from dataprune.data.forward import IGNORED_LABEL, PRECISIONS, default_forward, with_precision
 from dataprune.data.label_units import LabelUnits, label_units, signal_prefix
-from dataprune.data.loading import load_data
 from dataprune.data.review import ReviewLine
 from dataprune.data.tasks import ClassificationTask, JointNLUTask, Task, TextTask, TokenClassificationTask, load_task
 from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_positive
 from dataprune.models import build_model, load_tokenizer
 from dataprune.runs.reviewing import review_lines
+from dataprune.runs.run import load_data_of_run
 from dataprune.scheduling.cyclic import ConstantScheduler
 from dataprune.scoring.dynamics_store import DynamicsStore
 from dataprune.scoring.label_errors import (
@@ -430,7 +430,7 @@ def suspects_of_run(folder: str | Path) -> Suspects:
     config = summary["config"]
     store = _read_dynamics(folder)
     task = check_judged(load_task(read_json(folder / "model" / "task.json")))
-    data = load_data(config["data"], columns=config["columns"] or None, random_state=config["seed"])
+    data = load_data_of_run(summary)
     train, tokenizer = data.splits["train"], load_tokenizer(folder / "model")
     encoded = task.encode(train, tokenizer)
     if len(encoded) != store.n_examples:

@@ -8,7 +8,8 @@ from cli_parts import run_cli, train_words, write_rows, write_texts
 
 from dataprune import ImportanceSample, NearDuplicate, TfidfDistance, TopK
 from dataprune.data.reading import read_file
-from dataprune.runs.selecting import DATASET_SCORERS, FILE_SELECTORS
+from dataprune.runs.scoring import DATASET_SCORERS
+from dataprune.runs.selecting import FILE_SELECTORS
 
 TEXTS = [f"{verb} the {noun} {place}" for verb in ("play", "stop") for noun in ("song", "film") for place in "abcdefg"]
 
@@ -56,6 +57,36 @@ def test_a_score_file_makes_a_smaller_file_of_the_same_rows(rows, tmp_path):
     expected = TopK(keep_fraction=0.25).fit(scores).indices_
     assert read_file(tmp_path / "small.csv")["utterance"][:] == [TEXTS[i] for i in expected]
     assert "holds 7 of 28 rows" in done.stdout
+
+
+def test_a_dry_run_reads_the_data_and_writes_nothing(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr("dataprune.scoring.text.TfidfDistance.fit", lambda *_: pytest.fail("scored"))
+    scorer, out = ["--scorer", "tfidf-distance"], tmp_path / "out.csv"
+    done = run_cli("score", rows, *scorer, "--output", out, "--dry-run", "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert (told["n_rows"], told["text_column"], told["scorer"]) == (28, "utterance", "TfidfDistance()")
+    done = run_cli("score", rows, *scorer, "--output", out, "--dry-run")
+    assert "28 rows with texts in column 'utterance'." in " ".join(done.stdout.split())
+    done = run_cli("select", rows, *scorer, "--keep-fraction", 0.3, "--output", out, "--dry-run")
+    assert (done.exit_code, done.stdout) == (0, f"{out} would hold 8 of 28 rows.\n")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("flag", [[], ["--dry-run"]])
+def test_what_a_part_lacks_is_said_before_the_data_are_read(flag, tmp_path):
+    select = ["select", "missing.csv", "--keep-fraction", 0.5, "--output", tmp_path / "o.csv", *flag]
+    score = ["score", "missing.csv", "--output", tmp_path / "o.csv", *flag]
+    for words, sentence in (
+        ([*select, "--selector", "k-center"], "KCenter needs embeddings."),
+        ([*select, "--scorer", "perplexity"], "Perplexity needs a causal language model."),
+        ([*select, "--scores", "s.csv", "--selector", "keep-together"], "KeepTogether needs groups."),
+        ([*score, "--scorer", "prototype-distance"], "PrototypeDistance needs an encoder."),
+        ([*score, "--scorer", "el2n"], "The score 'el2n' needs a trained model."),
+    ):
+        done = run_cli(*words)
+        assert done.exit_code != 0
+        assert sentence in " ".join(done.stderr.split())
 
 
 def test_scoring_and_selecting_in_one_step_gives_the_same(rows, tmp_path):

@@ -8,8 +8,8 @@ from cli_parts import run_cli, train_words, write_rows, write_texts
 
 from dataprune import recipes
 from dataprune.data.reading import read_file
+from dataprune.data.score_files import mean_scores
 from dataprune.recipes import RECIPES
-from dataprune.runs.selecting import mean_scores
 
 ONCE = {name for name, recipe in RECIPES.items() if recipe.kind == "static"}
 AFTER_A_RUN = {name for name in ONCE if RECIPES[name].make.__module__.endswith(".once")}

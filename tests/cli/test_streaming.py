@@ -19,9 +19,9 @@ from rich.console import Console
 from dataprune import TfidfDistance, TopK
 from dataprune.cli.progress import showing_progress
 from dataprune.data.reading import map_file, read_file
+from dataprune.data.streaming import ColumnTexts
 from dataprune.data.writing import write_rows as write_any
 from dataprune.errors import DataError
-from dataprune.runs.selecting import ColumnTexts
 
 ROWS = [
     {"text": f"{verb} the {noun} {place} é", "queue": verb, "n": i, "tags": [noun] * (i % 3)}
@@ -35,11 +35,11 @@ TEXTS = [row["text"] for row in ROWS]
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Map every file, five rows at a time."""
-    monkeypatch.setattr("dataprune.runs.selecting.MAPPED_FROM_BYTES", 0)
+    monkeypatch.setattr("dataprune.data.streaming.MAPPED_FROM_BYTES", 0)
     monkeypatch.setattr("dataprune.data.reading.ROWS_PER_BLOCK", 5)
     monkeypatch.setattr("dataprune.data.reading.BYTES_PER_BLOCK", 200)
     monkeypatch.setattr("dataprune.data.writing.ROWS_PER_CHUNK", 4)
-    monkeypatch.setattr("dataprune.runs.selecting.TEXTS_PER_PART", 6)
+    monkeypatch.setattr("dataprune.data.streaming.TEXTS_PER_PART", 6)
 
 
 def make_file(folder, ending):

@@ -151,7 +151,7 @@ def test_another_split_and_other_column_names_are_judged_and_corrected(tmp_path,
     write_csv(tmp_path / "s.csv", [{**lines[0], "decision": "drop"}])
     done = run_cli("suspects", *where, "--apply", tmp_path / "s.csv", "--output", tmp_path / "c.parquet")
     assert done.exit_code == 0, done.stderr
-    assert "29 rows: 0 labels corrected, 1 rows dropped" in done.stdout
+    assert "29 rows: 0 labels corrected, 1 row dropped" in done.stdout
     assert len(read_file(tmp_path / "c.parquet")) == 29
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from html.parser import HTMLParser
 
 import pytest
-from cli_parts import copy_of, run_cli
+from cli_parts import copy_of, run_cli, train_words
 
 from dataprune import ReviewLine, write_review
 from dataprune.errors import DataPruneError, InvalidValueError, StateError
@@ -214,7 +214,7 @@ def test_runs_on_other_data_are_not_compared(pruned_dir, joint_dir, tmp_path):
 @pytest.mark.parametrize("what", ["gone", "shorter", "newer"])
 def test_data_that_changed_are_told_of(what, pruned_dir, texts_dir, tmp_path, change_summary):
     folder, data = copy_of(pruned_dir, tmp_path / "run"), tmp_path / "data"
-    change_summary(folder, config__data=str(data))
+    change_summary(folder, config__data=str(data), data_path=str(data))
     if what != "gone":
         copy_of(texts_dir, data)
         lines = (data / "train.jsonl").read_text().splitlines(keepends=True)
@@ -229,6 +229,31 @@ def test_data_that_changed_are_told_of(what, pruned_dir, texts_dir, tmp_path, ch
     assert sentence[what] in page.text()
     assert ("window.broken" in page.text()) == (what == "newer")
     assert "Hardest" in page.titles("h3")
+
+
+def test_data_named_relative_to_another_folder_are_found(texts_dir, tiny_encoder_dir, tmp_path, monkeypatch):
+    copy_of(texts_dir, tmp_path / "texts")
+    monkeypatch.chdir(tmp_path)
+    words = train_words("texts", tiny_encoder_dir, tmp_path / "run", "--n-epochs", 1, "--keep-fraction", 1)
+    assert run_cli(*words).exit_code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    write_report([tmp_path / "run"], "report.html")
+    assert "Texts are those that texts has now." in Page(tmp_path / "elsewhere" / "report.html").text()
+    (tmp_path / "texts").rename(tmp_path / "elsewhere" / "texts")  # moved along
+    write_report([tmp_path / "run"], "report.html")
+    assert "Texts are those that texts has now." in Page(tmp_path / "elsewhere" / "report.html").text()
+
+
+def test_the_hub_is_not_asked_for_data_that_were_on_disk(pruned_dir, tmp_path, change_summary, monkeypatch):
+    def ask(name):
+        raise AssertionError(name)
+
+    monkeypatch.setattr("dataprune.data.reading.datasets.load_dataset", ask)
+    folder = copy_of(pruned_dir, tmp_path / "run")
+    change_summary(folder, config__data="gone", data_path=str(tmp_path / "gone"))
+    write_report([folder], tmp_path / "report.html")
+    assert "Texts and classes are left out: gone does not exist." in Page(tmp_path / "report.html").text()
 
 
 def test_a_long_table_shows_its_first_rows_and_says_so(pruned_dir, tmp_path):

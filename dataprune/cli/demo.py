@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from dataprune.cli.errors import wrong_usage
 from dataprune.cli.options import AsJson
 from dataprune.cli.printing import print_json, print_table, print_text
+from dataprune.cli.progress import transient_bar
 
 
 def demo(  # numpydoc ignore=PR01
@@ -47,7 +45,7 @@ def demo(  # numpydoc ignore=PR01
             f"epochs, {n_seeds} seeds. "
             "The pruned runs see all of them for two epochs, then half, chosen anew each epoch.\n"
         )
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+    with transient_bar() as progress:
         bar = progress.add_task("training", total=n_seeds * len(METHODS))
         runs = run_demo(
             n_seeds=n_seeds,

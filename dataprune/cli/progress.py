@@ -1,15 +1,39 @@
-"""How far a long command is: one line on standard error, where that is a terminal."""
+"""How far a long command is: bars on standard error, where that is a terminal."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dataprune.data.reading import Progress as Tell
+if TYPE_CHECKING:
+    from dataprune.data.reading import Progress as Tell
+
+
+@contextmanager
+def transient_bar(*columns: ProgressColumn) -> Iterator[Progress]:
+    """Show bars on standard error while something runs, and nothing where that is no terminal.
+
+    Parameters
+    ----------
+    *columns : ProgressColumn
+        Of each bar; rich's own by default.
+
+    Yields
+    ------
+    Progress
+        Takes tasks.
+    """
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    if progress.console.is_terminal:
+        with progress:
+            yield progress
+    else:  # one that was started would end with an empty line before rich 15, even if it is disabled
+        yield progress
 
 
 @contextmanager

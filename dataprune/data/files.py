@@ -51,7 +51,9 @@ def naming_what_failed(path: str | Path) -> Iterator[None]:
         if isinstance(error, OutputError):
             raise
         # safetensors and pyarrow put the system's error into a text of their own
-        code = getattr(error, "errno", None) or next(map(int, re.findall(r"os error (\d+)", str(error))), None)
+        code = getattr(error, "errno", None) or next(
+            map(int, re.findall(r"(?:os error|code:) (\d+)", str(error))), None
+        )
         reason = os.strerror(code) if code else str(error)
         raise OutputError(
             f"{path} could not be written: {reason}. Make room there, or choose another folder."

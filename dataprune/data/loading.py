@@ -229,7 +229,7 @@ def _cut_valid(
         how = f"stratified by {target!r}"
     valid = stratified_cut(n_examples, n_valid, classes, random_state=random_state)
     rest = np.setdiff1d(np.arange(n_examples), valid)
-    note = f"{n_valid} of {n_examples} train rows were set aside (seed {random_state}, {how})."
+    note = f"{n_valid:,} of {n_examples:,} train rows were set aside (seed {random_state}, {how})."
     return {**splits, "train": train.select(rest), "valid": train.select(valid)}, note
 
 

@@ -196,21 +196,21 @@ def suspects_table(run: FinishedRun) -> Table | None:
         return None
     lines = sorted(read_review(path), key=lambda line: -line.score)
     n = f"{len(lines):,}" if len(lines) <= N_ROWS else f"The first {N_ROWS} of {len(lines):,}"
-    note = f"{n} labels that are probably wrong, from {path.name}, the most suspicious first."
-    columns = ("text", "words", "given", "suggested", "score", "why", "source row")
-    rows = [
-        (
-            _shorten(line.text),
-            line.words or None,
-            line.given_label,
-            line.suggested_label,
-            finite(line.score),
-            line.why,
-            line.source_row,
-        )
-        for line in lines[:N_ROWS]
-    ]
-    return Table("suspects", "Suspects", note, columns, rows)
+    what = "label that is" if len(lines) == 1 else "labels that are"
+    note = f"{n} {what} probably wrong, from {path.name}, the most suspicious first."
+    shown = lines[:N_ROWS]
+    columns: dict[str, list[Any]] = {
+        "text": [_shorten(line.text) for line in shown],
+        "words": [line.words or None for line in shown],
+        "given": [line.given_label for line in shown],
+        "suggested": [line.suggested_label for line in shown],
+        "score": [finite(line.score) for line in shown],
+        "why": [line.why for line in shown],
+        "source row": [line.source_row for line in shown],
+    }
+    if not any(columns["words"]):  # labels of whole texts
+        del columns["words"]
+    return Table("suspects", "Suspects", note, tuple(columns), list(zip(*columns.values(), strict=True)))
 
 
 def _by(values: NDArray[Any]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def transient_bar(*columns: ProgressColumn) -> Iterator[Progress]:
         Takes tasks.
     """
     progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    if progress.console.is_terminal:
+    if sys.stderr.isatty():
         with progress:
             yield progress
     else:  # one that was started would end with an empty line before rich 15, even if it is disabled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +28,10 @@ def score(  # numpydoc ignore=PR01
         ),
     ],
     output: Annotated[
-        str, typer.Option(metavar="FILE", help="Where the scores go: .parquet, .csv, .jsonl or .jsonl.gz.")
+        str,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where the scores go: .parquet, .csv, .jsonl or .jsonl.gz."
+        ),
     ],
     scorer_arg: ScorerArgs = None,
     text_column: TextColumn = None,
@@ -56,8 +59,10 @@ def score(  # numpydoc ignore=PR01
     from dataprune.runs.scoring import (
         DATASET_SCORERS,
         MODEL_SCORERS,
+        check_first_row,
         check_model,
         folder_of_model,
+        read_for_model,
         score_by_model,
         score_rows,
     )
@@ -67,23 +72,30 @@ def score(  # numpydoc ignore=PR01
         arguments = scorer_arguments(scorer, scorer_arg)
         part = make_part("scorer", {**DATASET_SCORERS, **MODEL_SCORERS}, scorer, arguments)
     by_model = scorer in MODEL_SCORERS
-    if by_model:
-        folder_of_model(scorer, model)
-    else:
-        check_model(part, model)
+    with wrong_usage() if model is None else nullcontext():
+        if by_model:
+            folder_of_model(scorer, model)
+        else:
+            check_model(part, model)
     texts: Sequence[str] | None
     with showing_progress() as tell, ExitStack() as opened:
-        if by_model and not dry_run:
+        if by_model and dry_run:
+            read = read_for_model(data, scorer, arguments, model=model, split=split, text_column=text_column)
+            columns = read.task.columns or {}
+            column = columns.get("text", columns.get("tokens"))
+            print_intent(data, repr(read.scorer), len(read.rows), output, column=column, as_json=as_json)
+            return
+        if by_model:
             scores, texts, part = score_by_model(
                 data, scorer, arguments, model=model, split=split, text_column=text_column, progress=tell
             )
         else:
             rows, place = opened.enter_context(open_rows(data, split=split, progress=tell))
-            texts = None if by_model or scorer == "column" else texts_of(rows, text_column, place=place, progress=tell)
+            texts = None if scorer == "column" else texts_of(rows, text_column, place=place, progress=tell)
             if dry_run:
-                print_intent(
-                    data, repr(part), len(rows), output, column=getattr(texts, "column", None), as_json=as_json
-                )
+                check_first_row(rows, part, texts)
+                column = None if texts is None else texts.column
+                print_intent(data, repr(part), len(rows), output, column=column, as_json=as_json)
                 return
             scores = score_rows(rows, part, texts=texts, model=model)
         write_rows(output, scores_table(scores), progress=tell)
@@ -125,7 +137,8 @@ def print_intent(data: str, scorer: str, n_rows: int, output: str, *, column: st
         For machines.
     """
     if as_json:
-        print_json({"data": data, "scorer": scorer, "text_column": column, "n_rows": n_rows, "output": output})
+        told = {"data": data, "scorer": scorer, "text_column": column, "n_rows": n_rows, "output": output}
+        print_json({**told, "dry_run": True})
         return
     texts = "" if column is None else f" with texts in column {column!r}"
     print_text(f"{data}: {count_of(n_rows, 'row')}{texts}. {scorer} would write their scores to {output}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -96,7 +97,7 @@ def select(  # numpydoc ignore=PR01
     from dataprune.data.streaming import open_rows, texts_of
     from dataprune.data.writing import check_writable, write_rows
     from dataprune.errors import check_count, check_fraction
-    from dataprune.runs.scoring import check_model, score_rows
+    from dataprune.runs.scoring import check_first_row, check_model, score_rows
     from dataprune.runs.selecting import WEIGHT_COLUMN, check_needs, parts_of_recipe, select_rows, with_weights
     from dataprune.scoring.metadata import ColumnScore
 
@@ -131,7 +132,8 @@ def select(  # numpydoc ignore=PR01
             groups=group_column is not None,
             model=model,
         )
-        if part is not None:
+    if part is not None:
+        with wrong_usage() if model is None else nullcontext():
             check_model(part, model)
     with showing_progress() as tell, open_rows(data, split=split, progress=tell) as (all_rows, place):
         rows, values = all_rows, None
@@ -156,6 +158,7 @@ def select(  # numpydoc ignore=PR01
         }
         if dry_run:
             n_kept = count_to_keep(len(rows), keep_fraction)
+            check_first_row(rows, part, texts)
             print_kept({**told, "n_kept": n_kept, "output": output}, dry_run=True, as_json=as_json)
             return
         if part is not None:
@@ -183,7 +186,7 @@ def print_kept(told: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> None
         For machines.
     """
     if as_json:
-        print_json(told)
+        print_json({**told, "dry_run": True} if dry_run else told)
         return
     holds = "would hold" if dry_run else "holds"
     typer.echo(f"{told['output']} {holds} {told['n_kept']:,} of {count_of(told['n_rows'], 'row')}.")

@@ -119,6 +119,7 @@ def suspects(  # numpydoc ignore=PR01
     from dataprune.data.tasks import TASKS, guess_task
     from dataprune.errors import check_choice
     from dataprune.models.loading import load_encoder_config
+    from dataprune.runs.run import data_of_run
     from dataprune.runs.suspects import check_suspects, count_training, find_suspects, suspects_of_run
 
     settings: dict[str, Any] = {
@@ -173,7 +174,10 @@ def suspects(  # numpydoc ignore=PR01
     write_review(output, found.lines)
     for note in found.notes:
         say(note, style="yellow")
-    whole = read_json(Path(data) / RUN_FILE)["config"]["data"] if is_run else data
+    whole = data
+    if is_run:
+        summary = read_json(Path(data) / RUN_FILE)
+        whole = str(data_of_run(summary) or summary["config"]["data"])
     print_found(found, data, whole, output, method=method, split=split, as_json=as_json)
 
 

@@ -216,6 +216,8 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
     output_dir = Path(config.output_dir)
     _claim(output_dir, config, resume=resume)
     data, task = _load(config)
+    on_disk = Path(config.data).expanduser()
+    data_path = str(on_disk.resolve()) if on_disk.exists() else None  # None: from the hub
     pruner = make_pruner(config, task)
     tokenizer = None
     if isinstance(task, TextTask):
@@ -269,7 +271,9 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
     _write_results(
         output_dir, pruner, splits["train"], task=task, model=model, tokenizer=tokenizer, name_or_path=config.model
     )
-    summary = _summary(config, pruner, metrics, seconds, notes, started=started, best_epoch=best.epoch)
+    summary = _summary(
+        config, pruner, metrics, seconds, notes, started=started, best_epoch=best.epoch, data_path=data_path
+    )
     write_json(output_dir / RUN, summary)
     shutil.rmtree(checkpoint_dir)
     return summary
@@ -287,14 +291,14 @@ def data_of_run(summary: Mapping[str, Any]) -> Path | None:
     -------
     Path or None
         Where they lay then, or, if both were moved, where the run's settings say, as seen from here; they may be gone.
-        None for data from the hub.
+        None for data from the hub, and where an older version did not note it.
 
     Examples
     --------
     >>> data_of_run({"config": {"data": "intents/"}, "data_path": "/moved/intents"}).as_posix()
     'intents'
     """
-    if summary["data_path"] is None:
+    if summary.get("data_path") is None:
         return None
     path = Path(summary["data_path"])
     return path if path.exists() else Path(summary["config"]["data"]).expanduser()
@@ -451,6 +455,7 @@ def _summary(
     *,
     started: float,
     best_epoch: int,
+    data_path: str | None,
 ) -> dict[str, Any]:
     history = list(pruner.history_)
     assert pruner.lengths_ is not None  # noqa: S101 - every task encodes lengths
@@ -459,7 +464,6 @@ def _summary(
     full = int(pruner.lengths_.sum()) * config.n_epochs
     # A resumed run counts the epochs of its earlier sessions, but only its own loading and saving.
     elapsed = max(sum(seconds.values()), time.perf_counter() - started)
-    data_path = Path(config.data).expanduser()
     return {
         "metrics": {split: dict(values) for split, values in metrics.items()},
         "best_epoch": best_epoch,
@@ -472,7 +476,7 @@ def _summary(
         "tokens_scored": scored,
         "compute_fraction": (trained + scored / 3) / full,  # a scoring pass has no backward pass
         "config": asdict(config),
-        "data_path": str(data_path.resolve()) if data_path.exists() else None,
+        "data_path": data_path,
         "pruner": repr(pruner),
         "versions": {
             "dataprune": __version__,

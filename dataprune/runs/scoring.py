@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 import datasets
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 
 from dataprune.data.files import read_json
 from dataprune.data.loading import load_split
 from dataprune.data.reading import Progress
 from dataprune.data.streaming import ColumnTexts
-from dataprune.data.tasks import load_task
+from dataprune.data.tasks import Task, load_task
 from dataprune.data.text_task import TextTask
 from dataprune.errors import DataError, InvalidValueError, check_choice
 from dataprune.models import build_model, load_tokenizer
-from dataprune.models.loading import load_encoder, loading_quietly
+from dataprune.models.loading import load_decoder_config, load_encoder, load_encoder_config, loading_quietly
 from dataprune.runs.compose import ERROR_NORM_ARGS, ERROR_NORMS, SCORERS, make_part
 from dataprune.scoring.base import BatchScorer, DatasetScorer
 from dataprune.scoring.duplicates import NearDuplicate
@@ -49,7 +50,7 @@ ROWS_PER_PART = 4096
 
 
 def check_model(scorer: DatasetScorer, model: str | None) -> None:
-    """Raise if a scorer needs a model and has none.
+    """Raise if a scorer needs a model and has none, or one of another kind; nothing but its configuration is loaded.
 
     Parameters
     ----------
@@ -60,6 +61,8 @@ def check_model(scorer: DatasetScorer, model: str | None) -> None:
 
     Raises
     ------
+    InvalidTypeError
+        If it is of another kind.
     InvalidValueError
         If there is none.
 
@@ -67,9 +70,45 @@ def check_model(scorer: DatasetScorer, model: str | None) -> None:
     --------
     >>> check_model(ColumnScore("length"), None)
     """
-    if model is None and isinstance(scorer, PrototypeDistance | Perplexity):
-        kind = "an encoder" if isinstance(scorer, PrototypeDistance) else "a causal language model"
+    if not isinstance(scorer, PrototypeDistance | Perplexity):
+        return
+    kind, load = (
+        ("an encoder", load_encoder_config)
+        if isinstance(scorer, PrototypeDistance)
+        else ("a causal language model", load_decoder_config)
+    )
+    if model is None:
         raise InvalidValueError(f"{type(scorer).__name__} needs {kind}. Pass --model with its folder or hub name.")
+    load(model)
+
+
+def check_first_row(dataset: datasets.Dataset, scorer: DatasetScorer | None, texts: ColumnTexts | None) -> None:
+    """Raise if the first row cannot be scored: so would the others not, most likely.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+        The rows.
+    scorer : DatasetScorer or None
+        Of `DATASET_SCORERS`, or of a recipe.
+    texts : ColumnTexts or None
+        The text of each row, where they are needed.
+
+    Raises
+    ------
+    DataError
+        If it has no text where one should be.
+    InvalidValueError
+        If it lacks the column that is its score, or that is no number.
+
+    Examples
+    --------
+    >>> check_first_row(datasets.Dataset.from_dict({"length": [3]}), ColumnScore("length"), None)
+    """
+    if isinstance(scorer, ColumnScore):
+        clone(scorer).fit(dataset.select(range(1)))
+    if texts is not None:
+        texts[0]
 
 
 def score_rows(
@@ -208,6 +247,94 @@ def folder_of_model(name: str, model: str | None) -> Path:
     return folder
 
 
+class ModelRows(NamedTuple):
+    """Rows as a trained model reads them, and what scores them.
+
+    Parameters
+    ----------
+    rows : datasets.Dataset
+        All rows.
+    encoded : datasets.Dataset
+        The same for the model.
+    task : Task
+        Of the model, with the columns of these rows.
+    scorer : BatchScorer
+        The form for the task.
+    folder : Path
+        Of the model.
+    """
+
+    rows: datasets.Dataset
+    encoded: datasets.Dataset
+    task: Task
+    scorer: BatchScorer
+    folder: Path
+
+
+def read_for_model(
+    source: str,
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    model: str | None,
+    split: str = "train",
+    text_column: str | None = None,
+) -> ModelRows:
+    """Read the rows of a file for a trained model, and check that it can score them.
+
+    Parameters
+    ----------
+    source : str
+        As in `score_by_model`, and so are the others.
+    name : str
+        A key of `MODEL_SCORERS`.
+    arguments : mapping of str to object
+        Parameters of the scorer.
+    model : str or None
+        Folder of a run, or its ``model`` folder.
+    split : str, default="train"
+        Where the source has several.
+    text_column : str, optional
+        Column of the text.
+
+    Returns
+    -------
+    ModelRows
+        Rows, task, scorer.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such score, no model, or one that no run has saved.
+    DataError
+        If the data cannot be read, or has labels that the model does not know.
+
+    Examples
+    --------
+    >>> read_for_model("tickets.csv", "el2n", {}, model="missing/")
+    Traceback (most recent call last):
+    dataprune.errors.InvalidValueError: The model 'missing/' must be the folder of a run of `dataprune train`, ...
+    """
+    check_choice("score", "scorer", name, MODEL_SCORERS)
+    folder = folder_of_model(name, model)
+    task = load_task(read_json(folder / "task.json"))
+    if name == "el2n":
+        name, arguments = ERROR_NORMS.get(task.name, name), {**ERROR_NORM_ARGS.get(task.name, {}), **arguments}
+    scorer: BatchScorer = make_part("scorer", MODEL_SCORERS, name, arguments)
+    named = {} if text_column is None else {"text": text_column}
+    rows, task.columns = load_split(source, split=split, columns={**(task.columns or {}), **named})
+    task.unseen_labels_ = {head: [] for head in task.heads}
+    tokenizer = load_tokenizer(folder, add_prefix_space=task.add_prefix_space) if isinstance(task, TextTask) else None
+    encoded = task.encode(rows, tokenizer)
+    for head, names in task.unseen_labels_.items():
+        if names and name not in {"margin", "entropy"}:
+            raise DataError(
+                f"{source}: column {task.column(task.heads[head])!r} has labels that the model does not know "
+                f"({', '.join(sorted(names))}). Correct or drop these rows."
+            )
+    return ModelRows(rows, encoded, task, scorer, folder)
+
+
 def score_by_model(
     source: str,
     name: str,
@@ -255,23 +382,9 @@ def score_by_model(
     Traceback (most recent call last):
     dataprune.errors.InvalidValueError: The score 'el2n' needs a trained model. Pass --model with the folder of ...
     """
-    check_choice("score", "scorer", name, MODEL_SCORERS)
-    folder = folder_of_model(name, model)
-    task = load_task(read_json(folder / "task.json"))
-    if name == "el2n":
-        name, arguments = ERROR_NORMS.get(task.name, name), {**ERROR_NORM_ARGS.get(task.name, {}), **arguments}
-    scorer: BatchScorer = make_part("scorer", MODEL_SCORERS, name, arguments)
-    named = {} if text_column is None else {"text": text_column}
-    rows, task.columns = load_split(source, split=split, columns={**(task.columns or {}), **named})
-    task.unseen_labels_ = {head: [] for head in task.heads}
+    read = read_for_model(source, name, arguments, model=model, split=split, text_column=text_column)
+    rows, encoded, task, scorer, folder = read
     tokenizer = load_tokenizer(folder, add_prefix_space=task.add_prefix_space) if isinstance(task, TextTask) else None
-    encoded = task.encode(rows, tokenizer)
-    for head, names in task.unseen_labels_.items():
-        if names and name not in {"margin", "entropy"}:
-            raise DataError(
-                f"{source}: column {task.column(task.heads[head])!r} has labels that the model does not know "
-                f"({', '.join(sorted(names))}). Correct or drop these rows."
-            )
     network, collate = build_model(task, folder), task.collator(tokenizer)
     scores = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), ROWS_PER_PART):

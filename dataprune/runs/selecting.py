@@ -68,6 +68,9 @@ def parts_of_recipe(
         raise InvalidValueError(
             f"The recipe {name!r} chooses while a model trains. Run it with `dataprune train --recipe {name}`."
         )
+    for setting, flag in (("keep_fraction", "--keep-fraction"), ("random_state", "--seed")):
+        if setting in arguments:
+            raise InvalidValueError(f"select.recipe_arg must not set {setting!r}. Pass {flag}.")
     takes = signature(RECIPES[name].make).parameters
     if "column" in arguments and takes["column"].default == "text":
         raise InvalidValueError(
@@ -91,7 +94,7 @@ def parts_of_recipe(
 
 
 def check_needs(selector: Selector, *, scores: bool, labels: bool, groups: bool, model: str | None) -> None:
-    """Raise unless a selector has what it needs.
+    """Raise unless a selector's parameters are in range, and it has what it needs.
 
     Parameters
     ----------
@@ -108,8 +111,10 @@ def check_needs(selector: Selector, *, scores: bool, labels: bool, groups: bool,
 
     Raises
     ------
+    InvalidTypeError
+        If a parameter is of the wrong kind.
     InvalidValueError
-        If something is missing.
+        If one is out of range, or something is missing.
 
     Examples
     --------
@@ -117,6 +122,7 @@ def check_needs(selector: Selector, *, scores: bool, labels: bool, groups: bool,
     Traceback (most recent call last):
     dataprune.errors.InvalidValueError: KeepTogether needs groups. Pass --group-column with the column that holds them.
     """
+    selector.check()
     name = type(selector).__name__
     if selector.uses_scores and not scores:
         raise InvalidValueError(f"{name} needs scores. Pass --scores FILE or --scorer NAME.")

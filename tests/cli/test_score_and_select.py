@@ -73,6 +73,23 @@ def test_a_dry_run_reads_the_data_and_writes_nothing(rows, tmp_path, monkeypatch
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["score", "--scorer", "column", "--scorer-arg", "column=nope"], "'nope'"),
+        (["select", "--keep-fraction", 0.5, "--scorer", "column", "--scorer-arg", "column=nope"], "'nope'"),
+        (["score", "--scorer", "tfidf-distance", "--text-column", "n"], "column 'n' must hold texts"),
+        (["score", "--scorer", "perplexity", "--model", "no/such/model"], "'no/such/model'"),
+    ],
+)
+def test_a_dry_run_fails_where_the_run_would(words, sentence, rows, tmp_path):
+    command, *options = words
+    runs = [run_cli(command, rows, *options, "-o", tmp_path / "o.csv", *flag) for flag in ([], ["--dry-run"])]
+    assert [done.exit_code for done in runs] in ([1, 1], [2, 2])
+    assert runs[0].stderr == runs[1].stderr
+    assert sentence in " ".join(runs[0].stderr.split())
+
+
 @pytest.mark.parametrize("flag", [[], ["--dry-run"]])
 def test_what_a_part_lacks_is_said_before_the_data_are_read(flag, tmp_path):
     select = ["select", "missing.csv", "--keep-fraction", 0.5, "--output", tmp_path / "o.csv", *flag]
@@ -83,9 +100,14 @@ def test_what_a_part_lacks_is_said_before_the_data_are_read(flag, tmp_path):
         ([*select, "--scores", "s.csv", "--selector", "keep-together"], "KeepTogether needs groups."),
         ([*score, "--scorer", "prototype-distance"], "PrototypeDistance needs an encoder."),
         ([*score, "--scorer", "el2n"], "The score 'el2n' needs a trained model."),
+        ([*select, "--scores", "s.csv", "--selector", "stratified-k", "--selector-arg", "n_strata=-3"], "n_strata"),
+        (
+            [*select, "--recipe", "scdp", "--recipe-arg", "keep_fraction=0.9"],
+            "recipe-arg must not set 'keep_fraction'.",
+        ),
     ):
         done = run_cli(*words)
-        assert done.exit_code != 0
+        assert done.exit_code == 2, done.stderr
         assert sentence in " ".join(done.stderr.split())
 
 
@@ -126,7 +148,7 @@ def test_an_encoder_is_no_language_model(rows, tmp_path, tiny_encoder_dir):
     words = ["--scorer", "perplexity", "--model", tiny_encoder_dir, "--output", tmp_path / "s.csv"]
     done = run_cli("score", rows, *words)
     assert done.exit_code == 1
-    assert "Perplexity needs model=... as a causal language model" in done.stderr
+    assert "must be a causal language model (such as GPT-2, Llama, SmolLM2), got an encoder" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -168,7 +190,7 @@ def test_a_row_without_a_text_is_named(tmp_path):
         (["score", "ROWS", "--scorer", "tfidf-distance", "--text-column", "odd"], 1, "no column 'odd'"),
         (["score", "ROWS", "--scorer", "tfidf-distance", "--split", "test"], 1, "has no test split"),
         (["score", "ROWS", "--scorer", "tfidf-distance", "--scorer-arg", "odd=1"], 2, "has no 'odd'"),
-        (["score", "ROWS", "--scorer", "perplexity"], 1, "needs a causal language model. Pass --model"),
+        (["score", "ROWS", "--scorer", "perplexity"], 2, "needs a causal language model. Pass --model"),
         (["select", "ROWS", "--keep-fraction", "0.5"], 2, "TopK needs scores. Pass --scores FILE or --scorer NAME"),
         (["select", "ROWS", "--keep-fraction", "1.5", "--selector", "random-k"], 2, "--keep-fraction must be in"),
         (["select", "ROWS", "--keep-fraction", "0.5", "--scores", "no.csv"], 1, "no.csv does not exist"),

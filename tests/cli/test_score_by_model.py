@@ -56,6 +56,10 @@ def test_the_error_norm_is_that_of_the_model_s_task(trained, tmp_path):
     done = run_cli("score", data, "--scorer", "el2n", "--model", run, "--output", tmp_path / "s.csv", "--json")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["scorer"] == "JointEL2N()"
+    words = ["--scorer", "el2n", "--model", run, "--output", tmp_path / "t.csv", "--dry-run", "--json"]
+    told = json.loads(run_cli("score", data, *words).stdout)
+    assert (told["scorer"], told["text_column"], told["dry_run"]) == ("JointEL2N()", "tokens", True)
+    assert not (tmp_path / "t.csv").exists()
 
 
 def test_parts_of_the_rows_give_the_scores_of_all(trained, monkeypatch):
@@ -79,7 +83,7 @@ def test_a_model_that_no_run_has_saved_is_refused(model, message, trained, tmp_p
     data, _ = trained["texts"]
     words = [] if model is None else ["--model", data]
     done = run_cli("score", data, "--scorer", "el2n", "--output", tmp_path / "s.csv", *words)
-    assert done.exit_code == 1
+    assert done.exit_code == (2 if model is None else 1)
     assert message in done.stderr
     assert not (tmp_path / "s.csv").exists()
 

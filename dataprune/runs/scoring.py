@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -262,6 +262,8 @@ class ModelRows(NamedTuple):
         The form for the task.
     folder : Path
         Of the model.
+    collate : callable
+        Makes a batch of a list of encoded rows.
     """
 
     rows: datasets.Dataset
@@ -269,6 +271,7 @@ class ModelRows(NamedTuple):
     task: Task
     scorer: BatchScorer
     folder: Path
+    collate: Callable[[list[Any]], Any]
 
 
 def read_for_model(
@@ -332,7 +335,7 @@ def read_for_model(
                 f"{source}: column {task.column(task.heads[head])!r} has labels that the model does not know "
                 f"({', '.join(sorted(names))}). Correct or drop these rows."
             )
-    return ModelRows(rows, encoded, task, scorer, folder)
+    return ModelRows(rows, encoded, task, scorer, folder, task.collator(tokenizer))
 
 
 def score_by_model(
@@ -383,9 +386,8 @@ def score_by_model(
     dataprune.errors.InvalidValueError: The score 'el2n' needs a trained model. Pass --model with the folder of ...
     """
     read = read_for_model(source, name, arguments, model=model, split=split, text_column=text_column)
-    rows, encoded, task, scorer, folder = read
-    tokenizer = load_tokenizer(folder, add_prefix_space=task.add_prefix_space) if isinstance(task, TextTask) else None
-    network, collate = build_model(task, folder), task.collator(tokenizer)
+    rows, encoded, task, scorer, folder, collate = read
+    network = build_model(task, folder)
     scores = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), ROWS_PER_PART):
         part = slice(start, min(start + ROWS_PER_PART, len(rows)))

@@ -228,14 +228,17 @@ def swiftlearn(
 
 
 @recipe("dynamic", cost="none", source="Chen et al. 2024, arXiv 2402.14270")
-def ir_dro(*, temperature: float = 1.0, n_warmup_epochs: int = 0, random_state: int = 0) -> DynamicPruner:
+def ir_dro(
+    *, temperature: float = 1.0, reduction: str = "sum", n_warmup_epochs: int = 0, random_state: int = 0
+) -> DynamicPruner:
     """Train on all, each with the weight softmax(loss / temperature) inside its batch.
 
     Parameters
     ----------
     temperature : float, default=1.0
-        The paper's lambda; 1 is the default of its code. There the loss is the mean over an example's tokens, here the
-        sum: for language models multiply by the usual number of tokens.
+        The paper's lambda; 1 is the default of its code.
+    reduction : {"sum", "mean"}, default="sum"
+        The loss of an example with a label per token; for language models the paper takes the mean.
     n_warmup_epochs : int, default=0
         First epochs without weights.
     random_state : int, default=0
@@ -252,7 +255,7 @@ def ir_dro(*, temperature: float = 1.0, n_warmup_epochs: int = 0, random_state: 
     RobustWeights(temperature=0.5)
     """
     return DynamicPruner(
-        Loss(),
+        Loss(reduction=reduction),
         scheduler=_all_epochs(n_warmup_epochs),
         batch_policy=RobustWeights(temperature=temperature),
         random_state=random_state,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
+import torch
 from torch import Tensor
 
-from dataprune.errors import InvalidValueError
+from dataprune.errors import InvalidValueError, check_choice
 from dataprune.scoring.base import BatchScorer
 from dataprune.scoring.functional import entropy, margin
 
@@ -20,6 +22,8 @@ class Loss(BatchScorer):
 
     Parameters
     ----------
+    reduction : {"sum", "mean"}, default="sum"
+        ``mean`` divides by the labels of the example that count: the loss per token of a tagger or a language model.
     smoothing : {"last", "mean", "ema", "ema_plus_std"}, default="last"
         How the visits of an example combine over time, see `ScoreStore`.
     ema_weight : float, default=0.8
@@ -43,10 +47,37 @@ class Loss(BatchScorer):
     array([0.5, 2. ], dtype=float32)
     """
 
+    def __init__(
+        self, *, reduction: str = "sum", smoothing: str = "last", ema_weight: float = 0.8, std_bonus: float = 1.0
+    ) -> None:
+        super().__init__(smoothing=smoothing, ema_weight=ema_weight, std_bonus=std_bonus)
+        self.reduction = reduction
+
+    def reset(self, n_examples: int) -> Self:
+        """Forget all scores and make room for a data set.
+
+        Parameters
+        ----------
+        n_examples : int
+            Rows of the full data set.
+
+        Returns
+        -------
+        self
+            The scorer.
+
+        Raises
+        ------
+        InvalidValueError
+            If `reduction` or a smoothing parameter is out of range.
+        """
+        check_choice("Loss", "reduction", self.reduction, ("sum", "mean"))
+        return super().reset(n_examples)
+
     @property
     def requires(self) -> frozenset[str]:
-        """``loss`` (B,)."""
-        return frozenset({"loss"})
+        """``loss`` (B,), and for the mean ``labels`` (B,), (B, T) or (B, K)."""
+        return frozenset({"loss", "labels"} if self.reduction == "mean" else {"loss"})
 
     def score_batch(self, **signals: Tensor) -> Tensor:
         """Score one batch.
@@ -54,14 +85,19 @@ class Loss(BatchScorer):
         Parameters
         ----------
         **signals : Tensor
-            ``loss`` (B,).
+            ``loss`` (B,); for the mean ``labels`` as well, of which negative class ids do not count.
 
         Returns
         -------
         Tensor
             Shape (B,), float32.
         """
-        return signals["loss"].float()
+        loss = signals["loss"].float()
+        if self.reduction == "sum":
+            return loss
+        labels = signals["labels"]
+        counted = torch.ones_like(labels) if labels.is_floating_point() else labels >= 0
+        return loss / counted.reshape(len(loss), labels.shape[1:].numel()).sum(-1).clamp_min(1)
 
 
 class Margin(BatchScorer):

@@ -46,8 +46,13 @@ def token_signals(n_examples, generator):
     return {"logits": 3 * torch.randn(n_examples, 6, 5, generator=generator), "labels": labels}
 
 
+def token_losses(n_examples, generator):
+    return {"loss": 9 * torch.rand(n_examples, generator=generator), **token_signals(n_examples, generator)}
+
+
 @pytest.mark.parametrize("smoothing", ["last", "mean", "ema", "ema_plus_std"])
 def test_scorers_of_other_labels_keep_the_contract(smoothing):
+    check_scorer(Loss(smoothing=smoothing, reduction="mean"), make_signals=token_losses)
     check_scorer(MultiLabelEL2N(smoothing=smoothing), make_signals=multilabel_signals)
     check_scorer(RegressionError(smoothing=smoothing, target_scale=2.0), make_signals=regression_signals)
 
@@ -114,7 +119,8 @@ def test_the_answer_of_a_causal_model_is_scored_token_by_token(reduction):
     rows = causal_rows()
     scores = EL2N(reduction=reduction).fit(rows, model=model, collate_fn=pad).scores_
     losses = Loss().fit(rows, model=model, collate_fn=pad).scores_
-    for row, score, loss in zip(rows, scores, losses, strict=True):
+    means = Loss(reduction="mean").fit(rows, model=model, collate_fn=pad).scores_
+    for row, score, loss, mean in zip(rows, scores, losses, means, strict=True):
         errors, nats = [], 0.0
         for position, label in enumerate(row["labels"]):
             if label == -100:
@@ -128,6 +134,7 @@ def test_the_answer_of_a_causal_model_is_scored_token_by_token(reduction):
         expected = {"norm": np.linalg.norm(errors), "sum": np.sum(errors), "mean": np.mean(errors)}[reduction]
         assert score == pytest.approx(expected, rel=1e-5)
         assert loss == pytest.approx(nats, rel=1e-5)
+        assert mean == pytest.approx(nats / len(errors), rel=1e-5)
 
 
 def test_several_labels_and_numbers_are_told_by_the_form_of_the_labels():

@@ -100,6 +100,25 @@ def test_scores_are_float32_whatever_the_logits_are(dtype):
     assert loss.scores_.dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([[3, -100, 2], [-100, -100, -100]], [2.0, 4.0]),  # per token; where none counts the loss is what it is
+        ([1, -100], [4.0, 4.0]),  # one label per example
+        ([[0.0, 1.0], [1.0, 1.0]], [2.0, 2.0]),  # several classes at once
+        ([-7.5, 2.0], [4.0, 4.0]),  # numbers, below zero too
+    ],
+)
+def test_a_mean_loss_is_that_of_the_labels_that_count(labels, expected):
+    scorer = Loss(reduction="mean").reset(2)
+    scorer.update(torch.arange(2), loss=torch.tensor([4.0, 4.0]), labels=torch.tensor(labels))
+    assert scorer.scores_.tolist() == expected
+    with pytest.raises(InvalidValueError, match="needs the signals 'labels' and 'loss'"):
+        scorer.update(torch.arange(2), loss=torch.tensor([4.0, 4.0]))
+    with pytest.raises(InvalidValueError, match=r"Loss.reduction must be one of 'sum', 'mean'"):
+        Loss(reduction="norm").reset(2)
+
+
 @pytest.mark.parametrize("index", [torch.tensor(1), 1, np.array([1]), [1], torch.tensor([1], dtype=torch.int32)])
 def test_an_index_comes_in_many_forms(index):
     assert as_index(index).tolist() == [1]

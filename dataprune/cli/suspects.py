@@ -152,7 +152,7 @@ def suspects(  # numpydoc ignore=PR01
     else:
         load_encoder_config(model)  # before the data are read
         rows, roles = load_split(data, split=split, columns=columns or None)
-        kind = TASKS[guess_task(roles) if task is None else task]
+        kind = TASKS[guess_task(roles, names=rows.column_names) if task is None else task]
         known: dict[str, Any] = {"columns": roles, "max_length_tokens": max_length_tokens}
         kind_settings = {name: value for name, value in known.items() if name in kind.settings()}
         if dry_run:

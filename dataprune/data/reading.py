@@ -224,7 +224,7 @@ def _blocks(path: Path) -> Iterator[tuple[pa.Table, float]]:
         with pyarrow.csv.open_csv(
             path,
             read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=BYTES_PER_BLOCK),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
         ) as reader:
             for number, batch in enumerate(reader, start=1):
                 yield pa.Table.from_batches([batch]), min(1.0, number * BYTES_PER_BLOCK / size)
@@ -300,11 +300,18 @@ def _read_csv(path: Path) -> pa.Table:
     table = pyarrow.csv.read_csv(
         path,
         read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=min(size + 1, 2**31 - 1)),
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
     )
     if _has_bytes(table):
         raise _not_in_utf8(path)
     return table
+
+
+def _delimiter(path: Path) -> str:
+    """Return what stands between the names of the columns: a comma, or where there is none a semicolon or a tab."""
+    with path.open("rb") as file:
+        header = re.sub(rb'"[^"]*"', b"", file.readline())
+    return next((mark for mark in (",", ";", "\t") if mark.encode() in header), ",")
 
 
 def _has_bytes(table: pa.Table) -> bool:

@@ -93,13 +93,15 @@ def check_task(owner: str, name: str, *, parameter: str = "task") -> str:
     return check_choice(owner, parameter, name, TASKS)
 
 
-def guess_task(columns: Collection[str]) -> str:
+def guess_task(columns: Collection[str], *, names: Collection[str] = ()) -> str:
     """Return the name of the task that a data set's columns fit.
 
     Parameters
     ----------
     columns : collection of str
         The roles at hand, such as `LoadedData.columns`.
+    names : collection of str, default=()
+        All columns of the data, for the message.
 
     Returns
     -------
@@ -120,6 +122,8 @@ def guess_task(columns: Collection[str]) -> str:
         if kind.fits(columns):
             return kind.name
     found = ", ".join(map(repr, columns)) or "none of these"
+    others = [name for name in names if name != "source_row"]  # which `load_data` adds
+    found += f" among the columns {', '.join(map(repr, others))}" if others else ""
     needed = "; ".join(
         f"{', '.join((*kind.inputs, *kind.heads.values()))} ({kind.name})" for kind in KINDS if kind.heads
     )

@@ -170,7 +170,8 @@ def plan(config: RunConfig) -> tuple[Plan, list[str]]:
 
 def _load(config: RunConfig) -> tuple[LoadedData, Task]:
     data = load_data(config.data, columns=config.columns or None, random_state=config.seed)
-    kind = TASKS[guess_task(data.columns) if config.task is None else config.task]
+    names = data.splits["train"].column_names
+    kind = TASKS[guess_task(data.columns, names=names) if config.task is None else config.task]
     settings = {name: getattr(config, name) for name in kind.settings()} | {"columns": data.columns}
     return data, kind(**settings).fit(data.splits["train"])
 

@@ -123,6 +123,13 @@ def test_texts_alone_are_of_no_task_until_one_is_named():
         guess_task(find_columns(Dataset.from_dict({"text": ["a"]})))
 
 
+def test_where_no_task_fits_the_columns_of_the_data_are_named():
+    with pytest.raises(DataError, match=r"got 'text' among the columns 'utt', 'cls'\. Name yours"):
+        guess_task({"text": "utt"}, names=["utt", "cls", "source_row"])
+    with pytest.raises(DataError, match=r"got none of these among the columns 'a'\. Name yours"):
+        guess_task({}, names=["a"])
+
+
 def test_metrics_are_those_of_the_mean_surprise_per_token(plain, tmp_path):
     rows = [{"prompt": f"What is {i} plus 1?", "response": f"It is {i + 1}." * (1 + i % 3)} for i in range(7)]
     task, encoded = encode(rows, plain, max_length_tokens=64)

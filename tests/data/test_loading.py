@@ -370,6 +370,22 @@ class TestBrokenData:
         with pytest.raises(DataError, match="it is not in UTF-8"):
             reading.map_file(path, tmp_path)
 
+    @pytest.mark.parametrize(
+        ("content", "text"),
+        [
+            ('text;label\n"a, b; c";x\nd;y\n', "a, b; c"),  # as spreadsheets write it where the comma is in numbers
+            ('"text";"label, of mine"\na;x\nb;y\n', "a"),
+            ("text\tlabel\na, b\tx\nc\ty\n", "a, b"),
+            ('text,"label; or none"\n"a; b",x\nc,y\n', "a; b"),
+        ],
+    )
+    def test_a_table_may_have_semicolons_or_tabs_in_the_place_of_commas(self, tmp_path, content, text):
+        path = tmp_path / "train.csv"
+        path.write_text(content)
+        for rows in (reading.read_file(path), reading.map_file(path, tmp_path)):
+            assert len(rows.column_names) == 2
+            assert rows["text"][0] == text
+
     def test_numbers_beyond_64_bits_are_told_so(self, tmp_path):
         rows = [*sentences(), {"text": "a", "label": "b", "id": 2**64}]
         refused("Column 'id' of .* at most 64 bits. Write larger ones as texts", write(tmp_path / "train.jsonl", rows))

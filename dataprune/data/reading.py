@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from dataprune.errors import DataError
 
 FORMATS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 """Endings of the files that can be read."""
+
+NO_NUMBER = r"^\s*([+-]?0\d+(\.\d*)?|[+-]?\d{19,}|\+\d{7,})\s*$"
+"""What looks like a number and would be another one: leading zeros, more than 64 bits, a telephone number."""
 
 SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "test": "test"}
 """Name that a file or a saved split may have -> name of the split here."""
@@ -219,13 +222,7 @@ def _blocks(path: Path) -> Iterator[tuple[pa.Table, float]]:
                 done += batch.num_rows
                 yield pa.Table.from_batches([batch]), done / n_rows
     elif path.suffix == ".csv":
-        import pyarrow.csv
-
-        with pyarrow.csv.open_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=BYTES_PER_BLOCK),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
-        ) as reader:
+        with _open_csv(path, BYTES_PER_BLOCK, column_types=_texts_like_numbers(path, BYTES_PER_BLOCK)) as reader:
             for number, batch in enumerate(reader, start=1):
                 yield pa.Table.from_batches([batch]), min(1.0, number * BYTES_PER_BLOCK / size)
     else:
@@ -288,8 +285,6 @@ def _read_hub(name: str) -> dict[str, tuple[str, datasets.Dataset]]:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    import pyarrow.csv
-
     size = path.stat().st_size
     if size == 0:
         return pa.table({})
@@ -297,14 +292,42 @@ def _read_csv(path: Path) -> pa.Table:
         if file.read(2) in {b"\xff\xfe", b"\xfe\xff"}:  # the mark of UTF-16, which some spreadsheets write
             raise _not_in_utf8(path)
     # One block and one thread: types are inferred from the whole file, and errors give the row.
-    table = pyarrow.csv.read_csv(
-        path,
-        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=min(size + 1, 2**31 - 1)),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
-    )
+    block_size = min(size + 1, 2**31 - 1)
+    with _open_csv(path, block_size, column_types=_texts_like_numbers(path, block_size)) as reader:
+        table = reader.read_all()
     if _has_bytes(table):
         raise _not_in_utf8(path)
     return table
+
+
+def _open_csv(path: Path, block_size: int, *, column_types: Mapping[str, pa.DataType]) -> Any:
+    """Return a reader that yields blocks of rows; one thread, so that errors give the row."""
+    import pyarrow.csv
+
+    return pyarrow.csv.open_csv(
+        path,
+        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=block_size),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(column_types=column_types),
+    )
+
+
+def _texts_like_numbers(path: Path, block_size: int) -> dict[str, pa.DataType]:
+    """Return the columns of a CSV file that a number would change: postal codes, telephone numbers, long ids."""
+    import pyarrow.compute
+
+    found: dict[str, pa.DataType] = {}
+    try:
+        with _open_csv(path, block_size, column_types={}) as reader:
+            all_texts = dict.fromkeys(reader.schema.names, pa.string())
+        with _open_csv(path, block_size, column_types=all_texts) as reader:
+            for batch in reader:
+                for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                    if pyarrow.compute.any(pyarrow.compute.match_substring_regex(column, NO_NUMBER)).as_py():
+                        found[name] = pa.string()
+    except pa.ArrowException:
+        return {}  # a broken file: reading it says where
+    return found
 
 
 def _delimiter(path: Path) -> str:

@@ -386,6 +386,24 @@ class TestBrokenData:
             assert len(rows.column_names) == 2
             assert rows["text"][0] == text
 
+    def test_what_a_number_would_change_stays_a_text(self, tmp_path):
+        header = "postcode,phone,id,rate,n,sign,text\n"
+        rows = [
+            "01234,+4930123456,12345678901234567890,0.5,10,+1.5,007",
+            "98765,110,7,1.50,0,-0.5,the 0815 one",
+            ",,,,,,",
+        ]
+        path = tmp_path / "train.csv"
+        path.write_text(header + "\n".join(rows))
+        for data in (reading.read_file(path), reading.map_file(path, tmp_path)):
+            assert data["postcode"][:] == ["01234", "98765", ""]
+            assert data["phone"][:2] == ["+4930123456", "110"]
+            assert data["id"][0] == "12345678901234567890"
+            assert data["rate"][:] == [0.5, 1.5, None]
+            assert data["n"][:] == [10, 0, None]
+            assert data["sign"][:2] == [1.5, -0.5]
+            assert data["text"][0] == "007"
+
     def test_numbers_beyond_64_bits_are_told_so(self, tmp_path):
         rows = [*sentences(), {"text": "a", "label": "b", "id": 2**64}]
         refused("Column 'id' of .* at most 64 bits. Write larger ones as texts", write(tmp_path / "train.jsonl", rows))

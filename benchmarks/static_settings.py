@@ -25,6 +25,7 @@ RESULTS = Path(__file__).parent / "results" / "static_settings.jsonl"
 SEED = 100
 LAYERS = (1, 2, 3)
 RATES = (5e-4, 1e-3, 2e-3)
+OUTER_RATES = (2.5e-4, 4e-3)  # of one layer: the best of the others were the outermost
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
             part = read_part(data, n_layers=n_layers, test_split="valid")
             chosen = RandomK(keep_fraction=0.3, random_state=SEED).fit([0.0] * len(part.train)).indices_
             collate = part.task.collator(part.tokenizer)
-            for rate in RATES:
+            for rate in (*RATES, *(OUTER_RATES if n_layers == 1 else ())):
                 if (data, n_layers, rate) in done:
                     continue
                 start = time.process_time()

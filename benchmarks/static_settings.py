@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parent / "results" / "static_settings.jsonl"
 SEED = 100
 LAYERS = (1, 2, 3)
 RATES = (5e-4, 1e-3, 2e-3)
-OUTER_RATES = (2.5e-4, 4e-3)  # of one layer: the best of the others were the outermost
+OUTER_RATES = (1.25e-4, 2.5e-4, 4e-3)  # of one layer: the best of the others were the outermost
 
 
 def main() -> None:

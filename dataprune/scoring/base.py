@@ -74,8 +74,9 @@ class Scorer(BaseEstimator, ABC):
 class BatchScorer(Scorer):
     """A scorer that reads the signals of a training or scoring pass, batch by batch.
 
-    A new one implements `requires` and `score_batch`; everything else stands here. One that keeps more than a smoothed
-    score overrides `make_store` and `store_values`; one that needs gradients, `needs_gradients` and `wrap_forward`.
+    A new one implements `requires` and `score_batch`, and `_check_parameters` if it has any; everything else stands
+    here. One that keeps more than a smoothed score overrides `make_store` and `store_values`; one that needs gradients,
+    `needs_gradients` and `wrap_forward`.
 
     Parameters
     ----------
@@ -205,12 +206,18 @@ class BatchScorer(Scorer):
 
         Raises
         ------
+        InvalidTypeError
+            If a parameter is of another kind.
         InvalidValueError
-            If the smoothing parameters are out of range.
+            If a parameter is out of range.
         """
+        self._check_parameters()
         self.store_ = self.make_store(n_examples)
         self.set_epoch(0)
         return self
+
+    def _check_parameters(self) -> None:
+        """Raise unless the parameters beside those of smoothing are in range."""
 
     def set_epoch(self, epoch: int, *, source: int = OBSERVED) -> None:
         """Tell which epoch and pass the next `update` calls belong to.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 
 from torch import Tensor
 
@@ -58,26 +57,8 @@ class EL2N(BatchScorer):
         super().__init__(smoothing=smoothing, ema_weight=ema_weight, std_bonus=std_bonus)
         self.reduction = reduction
 
-    def reset(self, n_examples: int) -> Self:
-        """Forget all scores and make room for a data set.
-
-        Parameters
-        ----------
-        n_examples : int
-            Rows of the full data set.
-
-        Returns
-        -------
-        self
-            The scorer.
-
-        Raises
-        ------
-        InvalidValueError
-            If `reduction` or a smoothing parameter is out of range.
-        """
+    def _check_parameters(self) -> None:
         check_choice("EL2N", "reduction", self.reduction, REDUCTIONS)
-        return super().reset(n_examples)
 
     @property
     def requires(self) -> frozenset[str]:
@@ -151,30 +132,10 @@ class JointEL2N(BatchScorer):
         self.heads = heads
         self.reduction = reduction
 
-    def reset(self, n_examples: int) -> Self:
-        """Forget all scores and make room for a data set.
-
-        Parameters
-        ----------
-        n_examples : int
-            Rows of the full data set.
-
-        Returns
-        -------
-        self
-            The scorer.
-
-        Raises
-        ------
-        InvalidTypeError
-            If `heads` is no list of names.
-        InvalidValueError
-            If `reduction` or a smoothing parameter is out of range.
-        """
+    def _check_parameters(self) -> None:
         check_choice("JointEL2N", "reduction", self.reduction, REDUCTIONS)
         if isinstance(self.heads, str) or not self.heads:
             raise InvalidTypeError(f"JointEL2N.heads must be a list of at least one name, got {self.heads!r}.")
-        return super().reset(n_examples)
 
     @property
     def requires(self) -> frozenset[str]:
@@ -292,28 +253,8 @@ class RegressionError(BatchScorer):
         super().__init__(smoothing=smoothing, ema_weight=ema_weight, std_bonus=std_bonus)
         self.target_scale = target_scale
 
-    def reset(self, n_examples: int) -> Self:
-        """Forget all scores and make room for a data set.
-
-        Parameters
-        ----------
-        n_examples : int
-            Rows of the full data set.
-
-        Returns
-        -------
-        self
-            The scorer.
-
-        Raises
-        ------
-        InvalidTypeError
-            If `target_scale` is no number.
-        InvalidValueError
-            If `target_scale` or a smoothing parameter is out of range.
-        """
+    def _check_parameters(self) -> None:
         check_positive("RegressionError", "target_scale", self.target_scale)
-        return super().reset(n_examples)
 
     @property
     def requires(self) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -69,31 +69,11 @@ class GraNd(BatchScorer):
         super().__init__(smoothing=smoothing, ema_weight=ema_weight, std_bonus=std_bonus)
         self.parameters = parameters
 
-    def reset(self, n_examples: int) -> Self:
-        """Forget all scores and make room for a data set.
-
-        Parameters
-        ----------
-        n_examples : int
-            Rows of the full data set.
-
-        Returns
-        -------
-        self
-            The scorer.
-
-        Raises
-        ------
-        InvalidTypeError
-            If `parameters` is no callable.
-        InvalidValueError
-            If a smoothing parameter is out of range.
-        """
+    def _check_parameters(self) -> None:
         if self.parameters is not None and not callable(self.parameters):
             raise InvalidTypeError(
                 f"GraNd.parameters must be a callable that takes a parameter's name, got {self.parameters!r}."
             )
-        return super().reset(n_examples)
 
     @property
     def requires(self) -> frozenset[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -54,26 +53,8 @@ class Loss(BatchScorer):
         super().__init__(smoothing=smoothing, ema_weight=ema_weight, std_bonus=std_bonus)
         self.reduction = reduction
 
-    def reset(self, n_examples: int) -> Self:
-        """Forget all scores and make room for a data set.
-
-        Parameters
-        ----------
-        n_examples : int
-            Rows of the full data set.
-
-        Returns
-        -------
-        self
-            The scorer.
-
-        Raises
-        ------
-        InvalidValueError
-            If `reduction` or a smoothing parameter is out of range.
-        """
+    def _check_parameters(self) -> None:
         check_choice("Loss", "reduction", self.reduction, ("sum", "mean"))
-        return super().reset(n_examples)
 
     @property
     def requires(self) -> frozenset[str]:

@@ -7,7 +7,7 @@ MiniLM embeddings. Finished cells are not run again:
 
     DATAPRUNE_DATA=DIR OMP_NUM_THREADS=1 python benchmarks/hard_labels.py    # runs what is missing, writes the tables
     python benchmarks/hard_labels.py --report                                # only writes the tables
-    DATAPRUNE_DATA=DIR OMP_NUM_THREADS=1 python benchmarks/hard_labels.py --rates    # what the rates were chosen by
+    DATAPRUNE_DATA=DIR OMP_NUM_THREADS=1 python benchmarks/hard_labels.py --rates    # what the rates are chosen by
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from dataprune import (
 
 README = Path(__file__).parent / "README.md"
 RESULTS = Path(__file__).parent / "results" / "hard_labels.jsonl"
+RATE_RESULTS = RESULTS.with_name("hard_labels_rates.jsonl")
 BEGIN, END = "<!-- tables: written by hard_labels.py -->", "<!-- end of hard_labels.py -->"
 SEEDS = range(5)
 N_TEXTS, BATCH_SIZE = 5000, 64
@@ -220,14 +221,16 @@ def run_cell(name: str, condition: str, seed: int) -> dict[str, Any]:
 
 
 def try_rates() -> None:
-    """Print the validation accuracy of full runs on right labels, seed 100, for each rate."""
+    """Write the validation accuracy of full runs on right labels, seed 100, for each rate."""
+    lines = []
     for name, problem in PROBLEMS.items():
         for rate in CANDIDATE_RATES:
             data = problem(100)._replace(learning_rate=rate)
             model = train(data, np.arange(len(data.y)), data.y, full_run(seed=100), data.n_epochs)
             with torch.no_grad():
                 is_right = model(data.valid[0]).argmax(-1).numpy() == data.valid[1]
-            print(f"{name}, rate {rate:g}: {is_right.mean():.4f}")
+            lines.append({"data": name, "learning_rate": rate, "seed": 100, "accuracy": float(is_right.mean())})
+    RATE_RESULTS.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def tables(lines: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -263,7 +266,7 @@ def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", action="store_true", help="only write the tables")
-    parser.add_argument("--rates", action="store_true", help="only print what the rates were chosen by")
+    parser.add_argument("--rates", action="store_true", help="only measure what the rates are chosen by")
     args = parser.parse_args()
     if args.rates:
         try_rates()

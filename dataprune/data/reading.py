@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,11 @@ from dataprune.errors import DataError
 FORMATS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 """Endings of the files that can be read."""
 
-NO_NUMBER = r"^\s*([+-]?0\d+(\.\d*)?|[+-]?\d{19,}|\+\d{7,})\s*$"
-"""What looks like a number and would be another one: leading zeros, more than 64 bits, a telephone number."""
+NO_NUMBER = r"^\s*([+-]?0\d+(\.\d*)?|[+-]?(\d{20,}|9[2-9]\d{17})|\+\d{7,}|0[xX][0-9a-fA-F]+)\s*$"
+"""What looks like a number and would become another: leading zeros, above 64 bits, telephone numbers, hexadecimals."""
+
+BYTES_OF_MARKS = 1 << 16
+"""How much of a CSV file says what its marks are."""
 
 SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "test": "test"}
 """Name that a file or a saved split may have -> name of the split here."""
@@ -222,7 +225,11 @@ def _blocks(path: Path) -> Iterator[tuple[pa.Table, float]]:
                 done += batch.num_rows
                 yield pa.Table.from_batches([batch]), done / n_rows
     elif path.suffix == ".csv":
-        with _open_csv(path, BYTES_PER_BLOCK, column_types=_texts_like_numbers(path, BYTES_PER_BLOCK)) as reader:
+        import pyarrow.csv
+
+        with pyarrow.csv.open_csv(path, **_csv_options(path, BYTES_PER_BLOCK)) as reader:
+            texts = _texts_like_numbers(path, reader.schema, BYTES_PER_BLOCK)
+        with pyarrow.csv.open_csv(path, **_csv_options(path, BYTES_PER_BLOCK, texts)) as reader:
             for number, batch in enumerate(reader, start=1):
                 yield pa.Table.from_batches([batch]), min(1.0, number * BYTES_PER_BLOCK / size)
     else:
@@ -285,56 +292,72 @@ def _read_hub(name: str) -> dict[str, tuple[str, datasets.Dataset]]:
 
 
 def _read_csv(path: Path) -> pa.Table:
+    import pyarrow.csv
+
     size = path.stat().st_size
     if size == 0:
         return pa.table({})
     with path.open("rb") as file:
         if file.read(2) in {b"\xff\xfe", b"\xfe\xff"}:  # the mark of UTF-16, which some spreadsheets write
             raise _not_in_utf8(path)
-    # One block and one thread: types are inferred from the whole file, and errors give the row.
-    block_size = min(size + 1, 2**31 - 1)
-    with _open_csv(path, block_size, column_types=_texts_like_numbers(path, block_size)) as reader:
-        table = reader.read_all()
+    block_size = min(size + 1, 2**31 - 1)  # one block: types are inferred from the whole file
+    table = pyarrow.csv.read_csv(path, **_csv_options(path, block_size))
+    texts = _texts_like_numbers(path, table.schema, block_size)
+    if texts:
+        table = pyarrow.csv.read_csv(path, **_csv_options(path, block_size, texts))
     if _has_bytes(table):
         raise _not_in_utf8(path)
     return table
 
 
-def _open_csv(path: Path, block_size: int, *, column_types: Mapping[str, pa.DataType]) -> Any:
-    """Return a reader that yields blocks of rows; one thread, so that errors give the row."""
+def _csv_options(
+    path: Path, block_size: int, texts: Iterable[str] = (), *, columns: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """Return how a CSV file is read: some columns as texts, all of them or the `columns` named."""
     import pyarrow.csv
 
-    return pyarrow.csv.open_csv(
-        path,
-        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=block_size),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(column_types=column_types),
-    )
+    delimiter, decimal_point = _marks(path)
+    return {
+        "read_options": pyarrow.csv.ReadOptions(use_threads=False, block_size=block_size),  # so errors give the row
+        "parse_options": pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        "convert_options": pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(texts, pa.string()),
+            include_columns=None if columns is None else list(columns),
+            decimal_point=decimal_point,
+        ),
+    }
 
 
-def _texts_like_numbers(path: Path, block_size: int) -> dict[str, pa.DataType]:
-    """Return the columns of a CSV file that a number would change: postal codes, telephone numbers, long ids."""
+def _texts_like_numbers(path: Path, schema: pa.Schema, block_size: int) -> list[str]:
+    """Return the columns that a number would change: postal codes, telephone numbers, long ids."""
     import pyarrow.compute
+    import pyarrow.csv
 
-    found: dict[str, pa.DataType] = {}
-    try:
-        with _open_csv(path, block_size, column_types={}) as reader:
-            all_texts = dict.fromkeys(reader.schema.names, pa.string())
-        with _open_csv(path, block_size, column_types=all_texts) as reader:
-            for batch in reader:
-                for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                    if pyarrow.compute.any(pyarrow.compute.match_substring_regex(column, NO_NUMBER)).as_py():
-                        found[name] = pa.string()
-    except pa.ArrowException:
-        return {}  # a broken file: reading it says where
-    return found
+    numbers = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+    if not numbers or len(set(schema.names)) < len(schema.names):
+        return []
+    found: dict[str, None] = {}
+    with pyarrow.csv.open_csv(path, **_csv_options(path, block_size, numbers, columns=numbers)) as reader:
+        for batch in reader:
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                if pyarrow.compute.any(pyarrow.compute.match_substring_regex(column, NO_NUMBER)).as_py():
+                    found[name] = None
+    return list(found)
 
 
-def _delimiter(path: Path) -> str:
-    """Return what stands between the names of the columns: a comma, or where there is none a semicolon or a tab."""
+def _marks(path: Path) -> tuple[str, str]:
+    """Return what stands between the columns, and what is before the decimals.
+
+    Commas, or where the names of the columns have none, tabs or semicolons; spreadsheets write these where the decimals
+    have the comma.
+    """
     with path.open("rb") as file:
-        header = re.sub(rb'"[^"]*"', b"", file.readline())
-    return next((mark for mark in (",", ";", "\t") if mark.encode() in header), ",")
+        start = file.read(BYTES_OF_MARKS).removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
+    plain = re.sub(rb'"[^"]*"', b"", start)  # what is quoted may hold any of them, and ends of lines
+    header = re.split(rb"[\r\n]", plain, maxsplit=1)[0]
+    delimiter = next((mark for mark in ("\t", ",", ";") if mark.encode() in header), ",")
+    has_comma = delimiter == ";" and re.search(rb"[;\r\n][+-]?\d+,\d+(?=[;\r\n]|$)", plain) is not None
+    return delimiter, "," if has_comma else "."
 
 
 def _has_bytes(table: pa.Table) -> bool:

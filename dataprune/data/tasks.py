@@ -123,7 +123,7 @@ def guess_task(columns: Collection[str], *, names: Collection[str] = ()) -> str:
             return kind.name
     found = ", ".join(map(repr, columns)) or "none of these"
     others = [name for name in names if name != "source_row"]  # which `load_data` adds
-    found += f" among the columns {', '.join(map(repr, others))}" if others else ""
+    found += f"; the columns are {', '.join(map(repr, others))}" if others else ""
     needed = "; ".join(
         f"{', '.join((*kind.inputs, *kind.heads.values()))} ({kind.name})" for kind in KINDS if kind.heads
     )

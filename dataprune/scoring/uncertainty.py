@@ -61,6 +61,27 @@ class Loss(BatchScorer):
         """``loss`` (B,); the mean reads all that are named ``labels`` or ``<head>_labels`` as well."""
         return frozenset({"loss"})
 
+    def check_signals(self, signals: Mapping[str, Tensor]) -> None:
+        """Raise unless all signals are there that `update` needs.
+
+        Parameters
+        ----------
+        signals : mapping of str to Tensor
+            What a forward returned.
+
+        Raises
+        ------
+        InvalidValueError
+            If the loss is missing, or there are no labels to take the mean over.
+        """
+        super().check_signals(signals)
+        if self.reduction == "mean" and not _labels_of(signals):
+            raise InvalidValueError(
+                "Loss(reduction='mean') needs a signal 'labels' or '<head>_labels', got only "
+                f"{', '.join(map(repr, sorted(signals.keys() - {'index'})))}. "
+                "Pass labels=... beside the loss, or return them from forward."
+            )
+
     def score_batch(self, **signals: Tensor) -> Tensor:
         """Score one batch.
 
@@ -73,27 +94,20 @@ class Loss(BatchScorer):
         -------
         Tensor
             Shape (B,), float32.
-
-        Raises
-        ------
-        InvalidValueError
-            If there are no labels to take the mean over.
         """
-        loss = signals["loss"].float()
+        loss = signals["loss"].float()  # (B,)
         if self.reduction == "sum":
             return loss
-        labels = [signal for name, signal in signals.items() if name == "labels" or name.endswith("_labels")]
-        if not labels:
-            raise InvalidValueError(
-                "Loss(reduction='mean') needs a signal 'labels' or '<head>_labels', got only "
-                f"{', '.join(map(repr, sorted(signals.keys() - {'index'})))}. "
-                "Pass labels=... to observe(), or return them from forward."
-            )
-        return loss / torch.stack([_count_labels(of_head) for of_head in labels]).sum(0).clamp_min(1)
+        n_labels = torch.stack([_count_labels(labels) for labels in _labels_of(signals)])  # (n_heads, B)
+        return loss / n_labels.sum(0).clamp_min(1)
+
+
+def _labels_of(signals: Mapping[str, Tensor]) -> list[Tensor]:
+    return [signal for name, signal in signals.items() if name == "labels" or name.endswith("_labels")]
 
 
 def _count_labels(labels: Tensor) -> Tensor:
-    """Return how many labels of each example count, (B,); of numbers all do."""
+    """Return how many labels of each example count, (B,), of labels (B, ...); of numbers all do."""
     counted = torch.ones_like(labels) if labels.is_floating_point() else labels >= 0
     return counted.reshape(len(labels), labels.shape[1:].numel()).sum(-1)
 

@@ -124,9 +124,9 @@ def test_texts_alone_are_of_no_task_until_one_is_named():
 
 
 def test_where_no_task_fits_the_columns_of_the_data_are_named():
-    with pytest.raises(DataError, match=r"got 'text' among the columns 'utt', 'cls'\. Name yours"):
+    with pytest.raises(DataError, match=r"got 'text'; the columns are 'utt', 'cls'\. Name yours"):
         guess_task({"text": "utt"}, names=["utt", "cls", "source_row"])
-    with pytest.raises(DataError, match=r"got none of these among the columns 'a'\. Name yours"):
+    with pytest.raises(DataError, match=r"got none of these; the columns are 'a'\. Name yours"):
         guess_task({}, names=["a"])
 
 

@@ -377,6 +377,8 @@ class TestBrokenData:
             ('"text";"label, of mine"\na;x\nb;y\n', "a"),
             ("text\tlabel\na, b\tx\nc\ty\n", "a, b"),
             ('text,"label; or none"\n"a; b",x\nc,y\n', "a; b"),
+            ('\ufeff\n"text, the\nticket";label\na;x\nb;y\n', "a"),  # a mark, an empty line, a line break in a name
+            ("text\tlabel, mine\na, b\tx\nc\ty\n", "a, b"),
         ],
     )
     def test_a_table_may_have_semicolons_or_tabs_in_the_place_of_commas(self, tmp_path, content, text):
@@ -384,14 +386,21 @@ class TestBrokenData:
         path.write_text(content)
         for rows in (reading.read_file(path), reading.map_file(path, tmp_path)):
             assert len(rows.column_names) == 2
-            assert rows["text"][0] == text
+            assert rows[0][rows.column_names[0]] == text
+
+    def test_with_semicolons_decimals_may_have_a_comma(self, tmp_path):
+        path = tmp_path / "train.csv"
+        path.write_text("number;text\n0,5;1,5\n-2;so 2,5\n")
+        for rows in (reading.read_file(path), reading.map_file(path, tmp_path)):
+            assert rows["number"][:] == [0.5, -2.0]
+            assert rows["text"][:] == ["1,5", "so 2,5"]
 
     def test_what_a_number_would_change_stays_a_text(self, tmp_path):
-        header = "postcode,phone,id,rate,n,sign,text\n"
+        header = "postcode,phone,id,hex,rate,n,sign,nanoseconds,text\n"
         rows = [
-            "01234,+4930123456,12345678901234567890,0.5,10,+1.5,007",
-            "98765,110,7,1.50,0,-0.5,the 0815 one",
-            ",,,,,,",
+            "01234,+4930123456,12345678901234567890,0x10,0.5,10,+1.5,1700000000000000000,007",
+            "98765,110,7,16,1.50,0,-0.5,1,the 0815 one",
+            ",,,,,,,,",
         ]
         path = tmp_path / "train.csv"
         path.write_text(header + "\n".join(rows))
@@ -399,10 +408,20 @@ class TestBrokenData:
             assert data["postcode"][:] == ["01234", "98765", ""]
             assert data["phone"][:2] == ["+4930123456", "110"]
             assert data["id"][0] == "12345678901234567890"
+            assert data["hex"][0] == "0x10"
+            assert data["nanoseconds"][0] == 1_700_000_000_000_000_000
             assert data["rate"][:] == [0.5, 1.5, None]
             assert data["n"][:] == [10, 0, None]
             assert data["sign"][:2] == [1.5, -0.5]
             assert data["text"][0] == "007"
+
+    def test_leading_zeros_far_down_a_file_count(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(reading, "BYTES_PER_BLOCK", 64)
+        path = tmp_path / "train.csv"
+        path.write_text("code,text\n" + "".join(f"{10 + i},abc\n" for i in range(50)) + "007,abc\n")
+        for data in (reading.read_file(path), reading.map_file(path, tmp_path)):
+            assert data["code"][0] == "10"
+            assert data["code"][-1] == "007"
 
     def test_numbers_beyond_64_bits_are_told_so(self, tmp_path):
         rows = [*sentences(), {"text": "a", "label": "b", "id": 2**64}]

@@ -185,7 +185,8 @@ def test_a_run_starts_from_the_scores_of_another(tmp_path, tiny_encoder_dir):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--scorer", "loss", "--scorer-arg", "reduction=mean"], "The scorer 'loss' has no 'reduction', but smoothing"),
+        (["--scorer", "margin", "--scorer-arg", "reduction=mean"], "The scorer 'margin' has no 'reduction', but"),
+        (["--scorer", "loss", "--scorer-arg", "reduction=norm"], "Loss.reduction must be one of 'sum', 'mean'"),
         (
             ["--selector", "stratified-k", "--selector-arg", "n_strata=0"],
             "StratifiedK.n_strata must be at least 1, got 0",

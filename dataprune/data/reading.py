@@ -348,8 +348,8 @@ def _texts_like_numbers(path: Path, schema: pa.Schema, block_size: int) -> list[
 def _marks(path: Path) -> tuple[str, str]:
     """Return what stands between the columns, and what is before the decimals.
 
-    Commas, or where the names of the columns have none, tabs or semicolons; spreadsheets write these where the decimals
-    have the comma.
+    A tab if there is one among the names of the columns, else a comma, else a semicolon: spreadsheets write that where
+    the decimals have the comma.
     """
     with path.open("rb") as file:
         start = file.read(BYTES_OF_MARKS).removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")

@@ -45,6 +45,9 @@ class Loss(BatchScorer):
     >>> import torch
     >>> Loss().reset(2).update(torch.tensor([0, 1]), loss=torch.tensor([0.5, 2.0])).scores_
     array([0.5, 2. ], dtype=float32)
+    >>> labels = torch.tensor([[4, 7, -100]])
+    >>> Loss(reduction="mean").reset(1).update(torch.tensor([0]), loss=torch.tensor([3.0]), labels=labels).scores_
+    array([1.5], dtype=float32)
     """
 
     def __init__(

@@ -63,6 +63,7 @@ def with_input_gradients(forward: Forward) -> Forward:
         chosen = logits.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1) * counted  # (B,)
         found = torch.autograd.grad(chosen.sum(), leaf, allow_unused=True)[0] if chosen.requires_grad else None
         gradients = torch.zeros_like(leaf) if found is None else found
+        gradients = gradients.unsqueeze(1) if gradients.dim() == 1 else gradients  # one number per example
         mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
         if mask is None or mask.shape != gradients.shape[:-1]:
             mask = torch.ones(gradients.shape[:-1], device=gradients.device)

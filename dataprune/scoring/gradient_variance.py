@@ -20,8 +20,14 @@ from dataprune.scoring.base import Scorer
 from dataprune.scoring.provenance import check_same_data, provenance
 from dataprune.scoring.scoring_pass import scoring_pass
 
-_FORMAT = "dataprune.VarianceOfGradients/1"
-_ARRAYS = {"means": np.float32, "sizes": np.int64, "squares": np.float64, "labels": np.int64}
+_FORMAT = "dataprune.VarianceOfGradients/2"
+_ARRAYS = {
+    "means": np.float32,  # mean gradients of all inputs, one after the other as the first pass visits them
+    "starts": np.int64,  # where an example's begins there, and how long it is
+    "sizes": np.int64,
+    "squares": np.float64,  # squared deviations, summed over dimensions
+    "labels": np.int64,
+}
 
 
 class VarianceOfGradients(Scorer):
@@ -115,8 +121,8 @@ class VarianceOfGradients(Scorer):
         n_examples = len(IndexedDataset(dataset))
         self.n_checkpoints_ = 0
         self.provenance_: dict[str, Any] = {}
-        self._means: list[NDArray[np.float32] | None] = [None] * n_examples
-        self._squares = np.zeros(n_examples)  # squared deviations, summed over dimensions
+        self._means, self._squares = np.empty(0, np.float32), np.zeros(n_examples)
+        self._starts, self._sizes = np.zeros((2, n_examples), np.int64)
         self._labels = np.zeros(n_examples, np.int64)
         for checkpoint in [model] if model is None or isinstance(model, nn.Module) else model:
             self.partial_fit(dataset, model=checkpoint, forward=forward, batch_size=batch_size, collate_fn=collate_fn)
@@ -166,17 +172,19 @@ class VarianceOfGradients(Scorer):
                 f"got {type(model).__name__}."
             )
         n_examples = len(IndexedDataset(dataset))
-        if not hasattr(self, "_means"):
+        if not hasattr(self, "_sizes"):
             return self.fit(dataset, model=model, forward=forward, batch_size=batch_size, collate_fn=collate_fn)
-        if n_examples != len(self._means):
+        if n_examples != len(self._sizes):
             raise InvalidValueError(
-                f"VarianceOfGradients was fitted on {len(self._means)} examples, got {n_examples}. "
+                f"VarianceOfGradients was fitted on {len(self._sizes)} examples, got {n_examples}. "
                 "Call fit() for other data."
             )
         data_fingerprint = fingerprint(dataset)
         check_same_data(self.provenance_, data_fingerprint)
         # An error half way leaves an unfitted scorer, not one whose first rows have seen a checkpoint more.
-        (means, n_seen), (self._means, self.n_checkpoints_) = (self._means, self.n_checkpoints_), ([], 0)
+        (sizes, n_seen), (self._sizes, self.n_checkpoints_) = (self._sizes, self.n_checkpoints_), (self._sizes[:0], 0)
+        visited: list[NDArray[np.float32]] = []  # gradients of the first checkpoint, a batch each
+        n_visited = 0
         for index, signals in scoring_pass(
             dataset,
             model,
@@ -185,29 +193,43 @@ class VarianceOfGradients(Scorer):
             collate_fn=collate_fn,
             with_gradients=True,
         ):
+            rows = index.numpy()
             gradients = signals["input_gradients"].float().cpu().numpy()  # (B, ..., D)
             kept = signals["input_mask"].cpu().numpy()  # (B, ...)
-            self._labels[index.numpy()] = signals["labels"].cpu().numpy()
-            for row, gradient, mask in zip(index.tolist(), gradients, kept, strict=True):
-                means[row] = self._updated(row, means[row], gradient[mask].ravel(), n_seen + 1)
-        self._means, self.n_checkpoints_ = means, n_seen + 1
+            values, n_values = gradients[kept].ravel(), kept.reshape(len(rows), -1).sum(1) * gradients.shape[-1]
+            self._labels[rows] = signals["labels"].cpu().numpy()
+            if n_seen == 0:
+                sizes[rows] = n_values
+                self._starts[rows] = n_visited + n_values.cumsum() - n_values
+                visited.append(values)
+                n_visited += len(values)
+                continue
+            if not np.array_equal(n_values, sizes[rows]):
+                at = np.flatnonzero(n_values != sizes[rows])[0]
+                raise InvalidValueError(
+                    f"The input of example {rows[at]} had {sizes[rows][at]} dimensions at the first checkpoint, got "
+                    f"{n_values[at]}. Use the same batch_size, or a batch with an attention_mask."
+                )
+            self._update(rows, values, n_values, n_seen + 1)
+        if n_seen == 0:
+            self._means = _joined(visited, n_visited)
+        self._sizes, self.n_checkpoints_ = sizes, n_seen + 1
         self.provenance_ = provenance(self, data_fingerprint=data_fingerprint, model=model)
         return self
 
-    def _updated(
-        self, row: int, mean: NDArray[np.float32] | None, gradient: NDArray[np.float32], n: int
-    ) -> NDArray[np.float32]:
-        """Return the new mean gradient of one example, and add to its squared deviations."""
-        if mean is None:
-            return gradient
-        if mean.shape != gradient.shape:
-            raise InvalidValueError(
-                f"The input of example {row} had {mean.size} dimensions at the first checkpoint, got {gradient.size}. "
-                "Use the same batch_size, or a batch with an attention_mask."
-            )
-        deviation = gradient - mean
-        self._squares[row] += (1 - 1 / n) * float(np.dot(deviation, deviation))
-        return mean + deviation / np.float32(n)
+    def _update(self, rows: NDArray[Any], values: NDArray[np.float32], n_values: NDArray[Any], n: int) -> None:
+        """Bring the mean gradients and the squared deviations of a batch from n - 1 checkpoints to n."""
+        offsets = n_values.cumsum() - n_values
+        shifts = self._starts[rows] - offsets
+        place: Any = slice(shifts[0], shifts[0] + len(values))
+        if (shifts != shifts[0]).any():  # not the batches of the first checkpoint, which lie in one piece
+            place = np.repeat(shifts, n_values) + np.arange(len(values))
+        means = self._means[place]
+        deviations = values - means
+        filled = n_values > 0
+        sums = np.add.reduceat(deviations * deviations, offsets[filled])
+        self._squares[rows[filled]] += (1 - 1 / n) * sums
+        self._means[place] = means + deviations / np.float32(n)
 
     def save(self, path: str | Path) -> None:
         """Write what the checkpoints so far have told to one safetensors file, atomically; `load` goes on from it.
@@ -234,13 +256,7 @@ class VarianceOfGradients(Scorer):
         """
         if not getattr(self, "n_checkpoints_", 0):
             raise NotFittedError("VarianceOfGradients has seen no checkpoint yet. Call fit(dataset, model=...) first.")
-        means = [mean for mean in self._means if mean is not None]  # each example was seen at each checkpoint
-        arrays = {
-            "means": np.concatenate([np.empty(0, np.float32), *means]),
-            "sizes": np.array([mean.size for mean in means], np.int64),
-            "squares": self._squares,
-            "labels": self._labels,
-        }
+        arrays = {name: getattr(self, f"_{name}") for name in _ARRAYS}
         settings = {
             "format": _FORMAT,
             "normalize_by_class": self.normalize_by_class,
@@ -280,8 +296,8 @@ class VarianceOfGradients(Scorer):
             raise StateError(f"The file {path} holds no VarianceOfGradients that this version of dataprune can read.")
         scorer = cls(normalize_by_class=settings["normalize_by_class"])
         scorer.n_checkpoints_, scorer.provenance_ = settings["n_checkpoints"], settings["provenance"]
-        scorer._means = list(np.split(arrays["means"], arrays["sizes"].cumsum()[:-1])) if len(arrays["sizes"]) else []
-        scorer._squares, scorer._labels = arrays["squares"].copy(), arrays["labels"].copy()
+        for name, array in arrays.items():
+            setattr(scorer, f"_{name}", array.copy())  # what was read is read-only
         return scorer
 
     @property
@@ -293,8 +309,7 @@ class VarianceOfGradients(Scorer):
                 f"VarianceOfGradients needs at least 2 checkpoints, got {n}. Call partial_fit(dataset, model=...) with "
                 "another, or fit() with a list."
             )
-        sizes = np.array([1 if mean is None else max(1, mean.size) for mean in self._means])
-        variances: NDArray[np.float32] = (self._squares / n / sizes).astype(np.float32)
+        variances: NDArray[np.float32] = (self._squares / n / self._sizes.clip(min=1)).astype(np.float32)
         if np.isnan(variances).any():
             row = int(np.flatnonzero(np.isnan(variances))[0])
             raise InvalidValueError(f"The score of example {row} is NaN. Look at that row.")
@@ -351,3 +366,13 @@ class VarianceOfGradients(Scorer):
 
         fresh: Self = clone(self)
         return fresh.fit(dataset, model=model, forward=forward, batch_size=batch_size, collate_fn=collate_fn).scores_
+
+
+def _joined(pieces: list[NDArray[np.float32]], size: int) -> NDArray[np.float32]:
+    """Return the pieces as one array, and let go of each as it is copied: memory never holds all of them twice."""
+    whole = np.empty(size, np.float32)
+    while pieces:
+        piece = pieces.pop()
+        whole[size - len(piece) : size] = piece
+        size -= len(piece)
+    return whole

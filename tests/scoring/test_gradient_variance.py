@@ -107,16 +107,68 @@ def slow_token_gradients(model, rows):
     return found
 
 
+@pytest.mark.parametrize("n_more", [0, 1])  # the same batches, or other batches and other padding
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_token_models_are_scored_at_their_embeddings_without_padding(berts, batch_size):
+def test_token_models_are_scored_at_their_embeddings_without_padding(berts, batch_size, n_more):
     rows = token_rows()
     scorer = VarianceOfGradients(normalize_by_class=False)
     scorer.fit(rows, model=berts[0], batch_size=batch_size, collate_fn=collate)
-    for model in berts[1:]:  # other batches, other padding: the same numbers
-        assert scorer.partial_fit(rows, model=model, batch_size=batch_size + 1, collate_fn=collate) is scorer
+    for model in berts[1:]:
+        assert scorer.partial_fit(rows, model=model, batch_size=batch_size + n_more, collate_fn=collate) is scorer
     gradients = [slow_token_gradients(model, rows) for model in berts]
     expected = slow_scores(gradients, [row["labels"] for row in rows], normalize=False)
     np.testing.assert_allclose(scorer.scores_, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("batch_sizes", [(2, 2, 2), (3, 2, 1), (1, 7, 3)])
+def test_rows_of_padding_alone_have_no_variance_and_shift_no_other(batch_sizes):
+    def forward(model, batch):
+        return {"logits": model(batch["x"]).sum(1), "labels": batch["labels"]}
+
+    draw, lengths = torch.Generator().manual_seed(0), [0, 2, 3, 0, 1, 3, 0]
+    rows = [
+        {"x": torch.randn(3, 2, generator=draw), "attention_mask": (torch.arange(3) < n).long(), "labels": n % 2}
+        for n in lengths
+    ]
+    models = [built(lambda: nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)), seed) for seed in range(3)]
+    scorer = VarianceOfGradients(normalize_by_class=False)
+    for model, batch_size in zip(models, batch_sizes, strict=True):
+        scorer.partial_fit(rows, model=model, forward=forward, batch_size=batch_size)
+    for row, length, score in zip(rows, lengths, scorer.scores_, strict=True):
+        views = []
+        for model in models:
+            leaf = row["x"].clone().requires_grad_()
+            views.append(torch.autograd.grad(model(leaf).sum(0)[row["labels"]], leaf)[0][:length].double().numpy())
+        assert score == pytest.approx(np.var(views, axis=0).mean() if length else 0.0, rel=1e-5)
+
+
+def test_images_of_many_sizes_are_scored_one_by_one():
+    models = [built(lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh()), seed) for seed in range(2)]
+    draw = torch.Generator().manual_seed(0)
+    images = [(torch.randn(1, 3 + i, 5, generator=draw), i % 2) for i in range(4)]
+
+    def forward(model, batch):
+        return {"logits": model(batch[0]).mean((2, 3)), "labels": batch[1]}
+
+    scorer = VarianceOfGradients(normalize_by_class=False).fit(images, model=models, forward=forward, batch_size=1)
+    for (x, y), score in zip(images, scorer.scores_, strict=True):
+        leaf = x[None].requires_grad_()
+        views = [torch.autograd.grad(m(leaf).mean((2, 3))[0, y], leaf)[0].double().numpy() for m in models]
+        assert score == pytest.approx(np.var(views, axis=0).mean(), rel=1e-5)
+
+
+def test_one_number_is_an_input():
+    class Powers(nn.Module):
+        def __init__(self, slope):
+            super().__init__()
+            self.slope = slope
+
+        def forward(self, x):
+            return torch.stack([self.slope * x, x**2], 1)
+
+    data = [(torch.tensor(1.0), 0), (torch.tensor(3.0), 1)]
+    scorer = VarianceOfGradients(normalize_by_class=False).fit(data, model=[Powers(1.0), Powers(3.0)])
+    assert scorer.scores_.tolist() == [1.0, 0.0]
 
 
 def test_an_example_whose_view_changes_more_scores_higher():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -99,6 +100,10 @@ def suspects(  # numpydoc ignore=PR01
             help="Read the data, say what would be trained (with --apply: changed) and stop.",
         ),
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", metavar="", help="Go on with the unfinished search beside the review file."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find labels that are probably wrong, and correct them.
@@ -139,17 +144,13 @@ def suspects(  # numpydoc ignore=PR01
         if task is not None:
             check_choice("suspects", "task", task, TASKS)
     is_run = (Path(data) / RUN_FILE).is_file()
-    if is_run and method != "aum":
-        raise UsageError(f"A run has what --method aum looks at, not {method!r}. Pass the data and --model instead.")
-    if is_run and dry_run:
-        raise UsageError("--dry-run must be left out for a run: nothing is trained.")
-    if is_run and n_suspects is not None:
-        raise UsageError("--n-suspects must be left out for a run. Pass the data and --model instead.")
     if is_run:
+        check_run_options(method, dry_run=dry_run, resume=resume, n_suspects=n_suspects)
         found = suspects_of_run(data)
     elif model is None:
         raise UsageError("Missing option '--model': an encoder to train, unless DATA is the folder of a run.")
     else:
+        unfinished = Path(f"{output}.unfinished")
         load_encoder_config(model)  # before the data are read
         rows, roles = load_split(data, split=split, columns=columns or None)
         kind = TASKS[guess_task(roles, names=rows.column_names) if task is None else task]
@@ -166,12 +167,19 @@ def suspects(  # numpydoc ignore=PR01
                 rows,
                 kind(**kind_settings),
                 model=model,
+                checkpoint_dir=unfinished,
+                resume=resume,
                 progress=sys.stderr.isatty(),
                 **settings,
             )
         except TrainingInterrupted:
-            raise TrainingInterrupted("Interrupted; no review was written.") from None
+            raise TrainingInterrupted(
+                f"Interrupted; no review was written, the state is saved in {unfinished}. "
+                "Go on with the same command and --resume."
+            ) from None
     write_review(output, found.lines)
+    if not is_run:
+        shutil.rmtree(unfinished)
     for note in found.notes:
         say(note, style="yellow")
     whole = data
@@ -179,6 +187,34 @@ def suspects(  # numpydoc ignore=PR01
         summary = read_json(Path(data) / RUN_FILE)
         whole = str(data_of_run(summary) or summary["config"]["data"])
     print_found(found, data, whole, output, method=method, split=split, as_json=as_json)
+
+
+def check_run_options(method: str, *, dry_run: bool, resume: bool, n_suspects: int | None) -> None:
+    """Raise unless the options make sense for a run, where nothing is trained.
+
+    Parameters
+    ----------
+    method : str
+        Must be ``aum``.
+    dry_run : bool
+        Must be False.
+    resume : bool
+        Must be False.
+    n_suspects : int or None
+        Must be None.
+
+    Raises
+    ------
+    UsageError
+        If one does not.
+    """
+    if method != "aum":
+        raise UsageError(f"A run has what --method aum looks at, not {method!r}. Pass the data and --model instead.")
+    if n_suspects is not None:
+        raise UsageError("--n-suspects must be left out for a run. Pass the data and --model instead.")
+    for name, is_given in {"--dry-run": dry_run, "--resume": resume}.items():
+        if is_given:
+            raise UsageError(f"{name} must be left out for a run: nothing is trained.")
 
 
 def print_found(found: Suspects, data: str, whole: str, output: str, *, method: str, split: str, as_json: bool) -> None:

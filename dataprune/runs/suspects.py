@@ -23,6 +23,7 @@ from dataprune.errors import InvalidValueError, StateError, check_choice, check_
 from dataprune.models import build_model, load_tokenizer
 from dataprune.runs.reviewing import review_lines
 from dataprune.runs.run import load_data_of_run
+from dataprune.runs.unfinished import Unfinished
 from dataprune.scheduling.cyclic import ConstantScheduler
 from dataprune.scoring.dynamics_store import DynamicsStore
 from dataprune.scoring.label_errors import (
@@ -199,6 +200,8 @@ def find_suspects(
     n_folds: int = 5,
     n_suspects: int | None = None,
     seed: int = 0,
+    checkpoint_dir: str | Path | None = None,
+    resume: bool = False,
     progress: bool = False,
 ) -> Suspects:
     """Train on a data set and find the labels in it that are probably wrong.
@@ -230,6 +233,11 @@ def find_suspects(
         The most suspicious labels of each column, in the place of a cut-off: as many as a person has time for.
     seed : int, default=0
         Seed of weights, orders, threshold examples and folds.
+    checkpoint_dir : str or Path, optional
+        What was trained is kept here after each epoch and at Ctrl-C.
+    resume : bool, default=False
+        Go on with what is in `checkpoint_dir`, if there is anything; `percentile` and `n_suspects` may be others, also
+        where all was trained.
     progress : bool, default=False
         Show a progress bar on standard error.
 
@@ -248,6 +256,8 @@ def find_suspects(
         If a value is out of range, the task has no classes, or the data have too few rows.
     MissingPackageError
         If the method needs cleanlab, and it is not installed.
+    StateError
+        If `checkpoint_dir` holds something else, or work that is not to be resumed or is of other data or settings.
     TrainingInterrupted
         At Ctrl-C.
 
@@ -271,6 +281,24 @@ def find_suspects(
     )
     if method == "confident-learning":
         check_cleanlab()
+    if resume and checkpoint_dir is None:
+        raise InvalidValueError("find_suspects() needs checkpoint_dir=... to resume, got None.")
+    work = None
+    if checkpoint_dir is not None:
+        decisive = {
+            "data": fingerprint(dataset),
+            "task": task.name,
+            **{name: getattr(task, name) for name in task.settings()},
+            "model": str(model),
+            "method": method,
+            "n_epochs": n_epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "mixed_precision": mixed_precision,
+            "n_folds": n_folds if method == "confident-learning" else None,
+            "seed": seed,
+        }
+        work = Unfinished(checkpoint_dir, decisive, resume=resume)
     task = check_judged(task).fit(dataset)
     tokenizer = load_tokenizer(model)
     encoded = task.encode(dataset, tokenizer)
@@ -286,13 +314,13 @@ def find_suspects(
     notes = task.cut_report()
     if method == "aum":
         errors, more = _by_margins(
-            task, encoded, units, model=model, percentile=percentile, seed=seed, training=training
+            task, encoded, units, model=model, percentile=percentile, seed=seed, work=work, training=training
         )
         notes += more
         why = f"mean margin over {n_epochs} epochs"
     else:
         errors = _by_confident_learning(
-            task, encoded, units, model=model, n_folds=n_folds, seed=seed, training=training
+            task, encoded, units, model=model, n_folds=n_folds, seed=seed, work=work, training=training
         )
         why = "models that did not train on the row"
     if n_suspects is not None:
@@ -314,6 +342,7 @@ def _by_margins(
     model: str | Path,
     percentile: float,
     seed: int,
+    work: Unfinished | None,
     training: Mapping[str, Any],
 ) -> tuple[dict[str, LabelErrors], list[str]]:
     wider, thresholds, notes = copy.deepcopy(task), {}, []
@@ -330,7 +359,7 @@ def _by_margins(
     network = build_model(wider, model)
     watch = LabelWatch({signal_prefix(head): unit for head, unit in units.items()})
     pruner = DynamicPruner(watch, TopK(), ConstantScheduler(keep_fraction=1.0), random_state=seed)
-    pruner.fit(encoded, model=network, **training)
+    pruner.fit(encoded, model=network, **training, **({} if work is None else work.of_run(0)))
     watch = pruner.scorer_  # type: ignore[assignment]  # the pruner's own copy
     return {
         head: judge_by_margins(
@@ -360,6 +389,7 @@ def _by_confident_learning(
     model: str | Path,
     n_folds: int,
     seed: int,
+    work: Unfinished | None,
     training: Mapping[str, Any],
 ) -> dict[str, LabelErrors]:
     n_rows = len(encoded)
@@ -370,17 +400,21 @@ def _by_confident_learning(
     probabilities = {head: np.full((len(u.labels), len(u.names)), np.nan, np.float32) for head, u in units.items()}
     first = {head: unit.first_of_row(n_rows) for head, unit in units.items()}
     forward = with_precision(default_forward, training["mixed_precision"])
-    for fold in range(n_folds):
+    n_done = 0 if work is None else work.load_into(probabilities)
+    for fold in range(n_done, n_folds):
+        kept = {} if work is None else work.of_run(fold)
         torch.manual_seed(seed)
         network = build_model(task, model)
         pruner = DynamicPruner(None, RandomK(), ConstantScheduler(keep_fraction=1.0), random_state=seed)
-        pruner.fit(encoded.select(np.flatnonzero(folds != fold)), model=network, **training)
+        pruner.fit(encoded.select(np.flatnonzero(folds != fold)), model=network, **training, **kept)
         held_out = np.flatnonzero(folds == fold)
         passes = scoring_pass(encoded, network, forward=forward, indices=held_out, collate_fn=training["collate_fn"])
         for index, signals in passes:
             for head in units:
                 places, logits, _ = labels_of_batch(index, signals, signal_prefix(head), first[head])
                 probabilities[head][places] = logits.float().softmax(-1).cpu().numpy()
+        if work is not None:
+            work.save(probabilities, n_done=fold + 1)
     return {head: confident_learning(unit.labels, probabilities[head]) for head, unit in units.items()}
 
 

@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from dataprune.data.label_units import LabelUnits
-from dataprune.errors import InvalidValueError, MissingPackageError
+from dataprune.errors import InvalidValueError, MissingPackageError, StateError
 from dataprune.scoring.dynamics_functional import label_margin
+from dataprune.scoring.store import ScoreStore
 from dataprune.scoring.threshold_examples import aum_cutoff
 from dataprune.scoring.uncertainty import Loss
 
@@ -76,6 +77,12 @@ class LabelMargins:
     n_classes : int
         Classes of the data; the model may have outputs beyond them, for threshold examples.
 
+    Attributes
+    ----------
+    sums : dict of str to ndarray
+        All that was taken in: ``visits`` (n_labels,), and sums over them of ``margins``, ``given_margins`` (n_labels,)
+        and ``probabilities`` (n_labels, C).
+
     Notes
     -----
     Memory: 4 C + 20 bytes per label.
@@ -91,9 +98,12 @@ class LabelMargins:
     def __init__(self, labels: NDArray[np.int64], n_classes: int) -> None:
         self._labels, self._n_classes = labels, n_classes
         n = len(labels)
-        self._n_visits = np.zeros(n, np.int32)
-        self._margins, self._given_margins = np.zeros((2, n), np.float64)
-        self._probabilities = np.zeros((n, n_classes), np.float32)
+        self.sums: dict[str, NDArray[Any]] = {
+            "visits": np.zeros(n, np.int32),
+            "margins": np.zeros(n),
+            "given_margins": np.zeros(n),
+            "probabilities": np.zeros((n, n_classes), np.float32),
+        }
 
     def update(self, places: NDArray[np.int64], logits: Tensor, trained: Tensor) -> None:
         """Take in one visit of some labels.
@@ -109,29 +119,52 @@ class LabelMargins:
         """
         z = logits.detach().float()
         real, given = z[:, : self._n_classes], torch.from_numpy(self._labels[places]).to(z.device)
-        self._n_visits[places] += 1
-        self._margins[places] += label_margin(z, trained).cpu().numpy()
-        self._given_margins[places] += label_margin(real, given).cpu().numpy()
-        self._probabilities[places] += real.softmax(-1).cpu().numpy()
+        self.sums["visits"][places] += 1
+        self.sums["margins"][places] += label_margin(z, trained).cpu().numpy()
+        self.sums["given_margins"][places] += label_margin(real, given).cpu().numpy()
+        self.sums["probabilities"][places] += real.softmax(-1).cpu().numpy()
 
     @property
     def aum(self) -> NDArray[np.float32]:
         """Mean margin of the class that the model was trained on; NaN = never seen."""
-        return self._mean(self._margins)
+        return self._mean("margins")
 
     @property
     def given_aum(self) -> NDArray[np.float32]:
         """Mean margin of the label in the data among the classes of the data; NaN = never seen."""
-        return self._mean(self._given_margins)
+        return self._mean("given_margins")
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
         """Mean probability of each class of the data; NaN = never seen."""
-        return self._mean(self._probabilities)
+        return self._mean("probabilities")
 
-    def _mean(self, sums: NDArray[Any]) -> NDArray[np.float32]:
-        visits = self._n_visits.reshape(-1, *[1] * (sums.ndim - 1))
+    def _mean(self, name: str) -> NDArray[np.float32]:
+        sums = self.sums[name]
+        visits = self.sums["visits"].reshape(-1, *[1] * (sums.ndim - 1))
         return np.where(visits > 0, sums / np.maximum(visits, 1), np.nan).astype(np.float32)
+
+
+class _LabelStore(ScoreStore):
+    """The losses of rows, and beside them the margins of their labels."""
+
+    def __init__(self, n_examples: int, units: Mapping[str, LabelUnits]) -> None:
+        super().__init__(n_examples)
+        self.margins = {name: LabelMargins(unit.labels, len(unit.names)) for name, unit in units.items()}
+
+    def _sums(self) -> dict[str, NDArray[Any]]:
+        return {f"{name}{of}": sums for name, table in self.margins.items() for of, sums in table.sums.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), **{name: sums.copy() for name, sums in self._sums().items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        own = self._sums()
+        super().load_state_dict({name: value for name, value in state.items() if name not in own})
+        for name, sums in own.items():
+            if name not in state or np.shape(state[name]) != sums.shape:
+                raise StateError(f"This state holds no {name!r} of the shape {sums.shape}. Start anew.")
+            sums[...] = state[name]
 
 
 class LabelWatch(Loss):
@@ -141,11 +174,6 @@ class LabelWatch(Loss):
     ----------
     units : mapping of str to LabelUnits
         What stands before ``logits`` and ``labels`` in the signals' names -> the labels in the data.
-
-    Attributes
-    ----------
-    margins_ : dict of str to LabelMargins
-        One table for each of `units`.
 
     Examples
     --------
@@ -160,8 +188,8 @@ class LabelWatch(Loss):
         super().__init__()
         self.units = units
 
-    def reset(self, n_examples: int) -> Self:
-        """Forget all visits and make room for a data set.
+    def make_store(self, n_examples: int) -> ScoreStore:
+        """Return empty tables, of the rows' losses and of the labels' margins.
 
         Parameters
         ----------
@@ -170,13 +198,17 @@ class LabelWatch(Loss):
 
         Returns
         -------
-        self
-            The scorer.
+        ScoreStore
+            With both in its state, so that an interrupted run loses neither.
         """
-        super().reset(n_examples)
-        self.margins_ = {name: LabelMargins(unit.labels, len(unit.names)) for name, unit in self.units.items()}
         self._first = {name: unit.first_of_row(n_examples) for name, unit in self.units.items()}
-        return self
+        return _LabelStore(n_examples, self.units)
+
+    @property
+    def margins_(self) -> dict[str, LabelMargins]:
+        """One table for each of `units`."""
+        store: Any = self._fitted_store()
+        return store.margins  # type: ignore[no-any-return]
 
     def update(self, index: Tensor, **signals: Tensor) -> Self:
         """Take in one batch of the training pass.

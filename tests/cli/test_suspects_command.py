@@ -1,6 +1,8 @@
 """`dataprune suspects`: from data to a review, from an edited review to corrected data, and what is refused."""
 
 import json
+import os
+import signal
 
 import pytest
 from cli_parts import run_cli, train_words, write_joint, write_rows, write_texts
@@ -12,6 +14,7 @@ from dataprune.data.reading import read_file
 from dataprune.errors import TrainingInterrupted
 from dataprune.runs.demo import make_tokenizer
 from dataprune.runs.suspects import count_training
+from dataprune.training.checkpoint import Checkpoints
 
 FAST = ["--n-epochs", 2, "--learning-rate", 0.01, "--batch-size", 8, "--max-length-tokens", 32]
 
@@ -274,12 +277,67 @@ def test_the_help_shows_the_whole_way_with_an_example():
     assert "--apply suspects.csv --output corrected.csv" in text
 
 
-def test_ctrl_c_writes_no_review_and_says_so(tickets, tmp_path, tiny_encoder_dir, monkeypatch):
-    def interrupt(*_, **__):
-        raise TrainingInterrupted("Training was interrupted")
+@pytest.fixture
+def ctrl_c_after(monkeypatch):
+    """Let this process get SIGINT once so many checkpoints are written."""
 
-    monkeypatch.setattr("dataprune.runs.suspects.find_suspects", interrupt)
-    done = run_cli("suspects", tickets, "--model", tiny_encoder_dir, "--output", tmp_path / "s.csv")
+    def arm(n_checkpoints):
+        saved, save = [], Checkpoints.save
+
+        def save_and_press(self):
+            path = save(self)
+            saved.append(path)
+            if len(saved) == n_checkpoints:
+                os.kill(os.getpid(), signal.SIGINT)
+            return path
+
+        monkeypatch.setattr(Checkpoints, "save", save_and_press)
+
+    return arm
+
+
+@pytest.mark.parametrize("search", [("aum", 1), ("confident-learning", 1), ("confident-learning", 4)])
+def test_an_interrupted_search_goes_on_to_the_same_review(tickets, tmp_path, tiny_encoder_dir, ctrl_c_after, search):
+    method, n_checkpoints = search
+    words = ["suspects", tickets, "--model", tiny_encoder_dir, *FAST, "--n-epochs", 3, "--method", method]
+    words += ["--n-folds", 3, "--n-suspects", 9]  # so that there are lines
+    whole, review = tmp_path / "whole.jsonl", tmp_path / "s.jsonl"
+    assert run_cli(*words, "-o", whole).exit_code == 0
+
+    ctrl_c_after(n_checkpoints)
+    done = run_cli(*words, "-o", review)
     assert done.exit_code == 130
-    assert "Interrupted; no review was written." in done.stderr
-    assert not (tmp_path / "s.csv").exists()
+    folder = f"{review}.unfinished"
+    assert f"Interrupted; no review was written, the state is saved in {folder}. Go on with the same" in done.stderr
+    assert not review.exists()
+
+    done = run_cli(*words, "-o", review)
+    assert done.exit_code == 1
+    assert done.stderr == f"Error: The folder {folder} holds unfinished work. Resume it, or delete that folder.\n"
+    done = run_cli(*words, "-o", review, "--seed", 3, "--resume")
+    assert done.exit_code == 1
+    assert f"The work in {folder} was started with seed=0, now it is 3. Delete that folder" in done.stderr
+
+    done = run_cli(*words, "-o", review, "--resume")
+    assert done.exit_code == 0, done.stderr
+    assert review.read_bytes() == whole.read_bytes()
+    assert len(review.read_text().splitlines()) == 9
+    assert sorted(path.name for path in tmp_path.glob("*s.jsonl*")) == ["s.jsonl", "tickets.jsonl"]
+
+
+def test_a_search_that_failed_early_is_in_nobodys_way(tickets, tmp_path, tiny_encoder_dir):
+    words = ["suspects", tickets, "--model", tiny_encoder_dir, *FAST, "-o", tmp_path / "s.csv"]
+    done = run_cli(*words, "--learning-rate", 1e30)
+    assert done.exit_code == 1
+    assert "is nan in epoch 0" in done.stderr
+    done = run_cli(*words)
+    assert done.exit_code == 0, done.stderr
+
+
+def test_what_somebody_else_keeps_under_the_name_is_left_alone(tickets, tmp_path, tiny_encoder_dir):
+    (tmp_path / "s.csv.unfinished").mkdir()
+    (tmp_path / "s.csv.unfinished" / "novel.txt").write_text("It was a dark and stormy night")
+    done = run_cli("suspects", tickets, "--model", tiny_encoder_dir, *FAST, "-o", tmp_path / "s.csv", "--resume")
+    assert done.exit_code == 1
+    assert "s.csv.unfinished is in the way" in done.stderr
+    assert (tmp_path / "s.csv.unfinished" / "novel.txt").exists()

@@ -10,6 +10,7 @@ from suspects_parts import SETTINGS, save_encoder
 
 from dataprune import (
     ClassificationTask,
+    DynamicPruner,
     JointNLUTask,
     RegressionTask,
     TokenClassificationTask,
@@ -219,3 +220,25 @@ def test_without_cleanlab_the_command_that_installs_it_is_told_before_any_traini
     monkeypatch.setattr("dataprune.scoring.label_errors.find_spec", lambda _: None)
     with pytest.raises(MissingPackageError, match=r"pip install 'dataprune\[suspects\]'"):
         find_suspects(joint_dataset, JointNLUTask(), model="no/model", method="confident-learning")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_trained_once_is_judged_again_with_another_cut_off(noisy, encoder, tmp_path, monkeypatch, method):
+    def search(**more):
+        settings = {**SETTINGS, "n_epochs": 2, "n_folds": 2, "method": method}
+        return find_suspects(noisy[0], JointNLUTask(max_length_tokens=64), model=encoder, **settings, **more)
+
+    first = search(checkpoint_dir=tmp_path / "work")
+    fresh = search(percentile=80.0, n_suspects=7)
+    monkeypatch.setattr(DynamicPruner, "observe", lambda *_, **__: pytest.fail("it trains"))
+    again = search(percentile=80.0, n_suspects=7, checkpoint_dir=tmp_path / "work", resume=True)
+    for head, errors in again.errors.items():
+        for name, value in dataclasses.asdict(errors).items():
+            np.testing.assert_array_equal(value, getattr(fresh.errors[head], name))
+        np.testing.assert_array_equal(errors.scores, first.errors[head].scores)
+    assert again.lines == fresh.lines
+
+
+def test_resuming_needs_a_folder(noisy, encoder):
+    with pytest.raises(InvalidValueError, match=r"find_suspects\(\) needs checkpoint_dir=... to resume"):
+        find_suspects(noisy[0], JointNLUTask(), model=encoder, resume=True)

@@ -12,24 +12,19 @@ import itertools
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 
+from dataprune.data.csv_files import csv_blocks, has_bytes, not_in_utf8, read_csv
 from dataprune.data.image_files import read_arrays, read_image_folder
 from dataprune.errors import DataError
 
 FORMATS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 """Endings of the files that can be read."""
-
-NO_NUMBER = r"^\s*([+-]?0\d+(\.\d*)?|[+-]?(\d{20,}|9[2-9]\d{17})|\+\d{7,}|0[xX][0-9a-fA-F]+)\s*$"
-"""What looks like a number and would become another: leading zeros, above 64 bits, telephone numbers, hexadecimals."""
-
-BYTES_OF_MARKS = 1 << 16
-"""How much of a CSV file says what its marks are."""
 
 SPLIT_OF = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "test": "test"}
 """Name that a file or a saved split may have -> name of the split here."""
@@ -125,7 +120,7 @@ def read_file(path: Path) -> datasets.Dataset:
         raise DataError(f"{path} must end in one of {', '.join(FORMATS)}.")
     try:
         if path.suffix == ".csv":
-            table = _read_csv(path)
+            table = read_csv(path)
         elif path.suffix == ".parquet":
             import pyarrow.parquet
 
@@ -139,7 +134,7 @@ def read_file(path: Path) -> datasets.Dataset:
     except DataError:
         raise
     except UnicodeDecodeError:
-        raise _not_in_utf8(path) from None
+        raise not_in_utf8(path) from None
     except (OSError, EOFError, ValueError, OverflowError, zlib.error, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {_one_line(error)}.") from None
 
@@ -185,7 +180,7 @@ def map_file(path: Path, folder: Path, *, progress: Progress | None = None) -> d
         raise
     except (OSError, EOFError, ValueError, OverflowError, zlib.error, pa.ArrowException):
         return read_file(path)  # types that change on the way, or a broken file: it says where
-    if not is_whole or (path.suffix == ".csv" and _has_bytes(table)):
+    if not is_whole or (path.suffix == ".csv" and has_bytes(table)):
         return read_file(path)
     return datasets.Dataset(table)
 
@@ -225,13 +220,8 @@ def _blocks(path: Path) -> Iterator[tuple[pa.Table, float]]:
                 done += batch.num_rows
                 yield pa.Table.from_batches([batch]), done / n_rows
     elif path.suffix == ".csv":
-        import pyarrow.csv
-
-        with pyarrow.csv.open_csv(path, **_csv_options(path, BYTES_PER_BLOCK)) as reader:
-            texts = _texts_like_numbers(path, reader.schema, BYTES_PER_BLOCK)
-        with pyarrow.csv.open_csv(path, **_csv_options(path, BYTES_PER_BLOCK, texts)) as reader:
-            for number, batch in enumerate(reader, start=1):
-                yield pa.Table.from_batches([batch]), min(1.0, number * BYTES_PER_BLOCK / size)
+        for number, batch in enumerate(csv_blocks(path, BYTES_PER_BLOCK), start=1):
+            yield pa.Table.from_batches([batch]), min(1.0, number * BYTES_PER_BLOCK / size)
     else:
         with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
             lines = enumerate(io.TextIOWrapper(file, encoding="utf-8-sig"), start=1)
@@ -289,84 +279,6 @@ def _read_hub(name: str) -> dict[str, tuple[str, datasets.Dataset]]:
             f"hub: {_one_line(error)}."
         ) from None
     return _from_datasets(loaded, place=name)
-
-
-def _read_csv(path: Path) -> pa.Table:
-    import pyarrow.csv
-
-    size = path.stat().st_size
-    if size == 0:
-        return pa.table({})
-    with path.open("rb") as file:
-        if file.read(2) in {b"\xff\xfe", b"\xfe\xff"}:  # the mark of UTF-16, which some spreadsheets write
-            raise _not_in_utf8(path)
-    block_size = min(size + 1, 2**31 - 1)  # one block: types are inferred from the whole file
-    table = pyarrow.csv.read_csv(path, **_csv_options(path, block_size))
-    texts = _texts_like_numbers(path, table.schema, block_size)
-    if texts:
-        table = pyarrow.csv.read_csv(path, **_csv_options(path, block_size, texts))
-    if _has_bytes(table):
-        raise _not_in_utf8(path)
-    return table
-
-
-def _csv_options(
-    path: Path, block_size: int, texts: Iterable[str] = (), *, columns: Iterable[str] | None = None
-) -> dict[str, Any]:
-    """Return how a CSV file is read: some columns as texts, all of them or the `columns` named."""
-    import pyarrow.csv
-
-    delimiter, decimal_point = _marks(path)
-    return {
-        "read_options": pyarrow.csv.ReadOptions(use_threads=False, block_size=block_size),  # so errors give the row
-        "parse_options": pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        "convert_options": pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(texts, pa.string()),
-            include_columns=None if columns is None else list(columns),
-            decimal_point=decimal_point,
-        ),
-    }
-
-
-def _texts_like_numbers(path: Path, schema: pa.Schema, block_size: int) -> list[str]:
-    """Return the columns that a number would change: postal codes, telephone numbers, long ids."""
-    import pyarrow.compute
-    import pyarrow.csv
-
-    numbers = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
-    if not numbers or len(set(schema.names)) < len(schema.names):
-        return []
-    found: dict[str, None] = {}
-    with pyarrow.csv.open_csv(path, **_csv_options(path, block_size, numbers, columns=numbers)) as reader:
-        for batch in reader:
-            for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                if pyarrow.compute.any(pyarrow.compute.match_substring_regex(column, NO_NUMBER)).as_py():
-                    found[name] = None
-    return list(found)
-
-
-def _marks(path: Path) -> tuple[str, str]:
-    """Return what stands between the columns, and what is before the decimals.
-
-    A tab if there is one among the names of the columns, else a comma, else a semicolon: spreadsheets write that where
-    the decimals have the comma.
-    """
-    with path.open("rb") as file:
-        start = file.read(BYTES_OF_MARKS).removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
-    plain = re.sub(rb'"[^"]*"', b"", start)  # what is quoted may hold any of them, and ends of lines
-    header = re.split(rb"[\r\n]", plain, maxsplit=1)[0]
-    delimiter = next((mark for mark in ("\t", ",", ";") if mark.encode() in header), ",")
-    has_comma = delimiter == ";" and re.search(rb"[;\r\n][+-]?\d+,\d+(?=[;\r\n]|$)", plain) is not None
-    return delimiter, "," if has_comma else "."
-
-
-def _has_bytes(table: pa.Table) -> bool:
-    """Tell whether a column is bytes, which texts of another encoding than UTF-8 become."""
-    return any(pa.types.is_binary(kind) for kind in table.schema.types)
-
-
-def _not_in_utf8(path: Path) -> DataError:
-    return DataError(f"{path} cannot be read: it is not in UTF-8. Save it so; in a spreadsheet, as 'CSV UTF-8'.")
 
 
 def _read_json(path: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataprune.runs.compare import paired_interval
 
 BEGIN, END = "<!-- tables: written by nlu.py -->", "<!-- end of tables -->"
 METRICS = {"frame_accuracy": "frame acc.", "span_f1": "span F1", "intent_accuracy": "intent acc."}
+ABOUT_AS_MANY = 0.1  # by how much of a row's updates its partner's may differ
 PARTS = ("train", "score", "select", "evaluate", "other")
 Cells = Mapping[tuple[str, int], Mapping[str, Any]]
 
@@ -110,9 +111,15 @@ def _partner(cells: Cells, name: str, among: Iterable[str], *, same_updates: boo
         if name not in among and all((other, seed) in cells for seed in seeds)
     }
     if same_updates:
-        fitting = {other: line for other, line in fitting.items() if line["n_updates"] == mine["n_updates"]}
-    precision = {other: line["settings"].get("mixed_precision") for other, line in fitting.items()}
-    return min(fitting, key=lambda other: precision[other] != mine["settings"].get("mixed_precision"), default="")
+        n = mine["n_updates"]
+        fitting = {other: line for other, line in fitting.items() if abs(line["n_updates"] - n) <= ABOUT_AS_MANY * n}
+
+    def distance(other: str) -> tuple[bool, int]:
+        line = fitting[other]
+        is_other_precision = line["settings"].get("mixed_precision") != mine["settings"].get("mixed_precision")
+        return is_other_precision, abs(line["n_updates"] - mine["n_updates"])
+
+    return min(fitting, key=distance, default="")
 
 
 def _frames(line: Mapping[str, Any]) -> float:

@@ -60,6 +60,7 @@ def test_a_row_is_held_against_rows_of_its_own_precision_and_number_of_updates(n
         line("dynamic random keep 0.2", 0.5, precision="bf16"),
         line("observed UCB keep 0.2", 0.7),
         line("recipe rho_loss keep 0.2", 0.7, n_updates=280),
+        line("recipe ir_dro for 3 epochs", 0.7, n_updates=420),
     ]
 
     def row(name):
@@ -69,6 +70,7 @@ def test_a_row_is_held_against_rows_of_its_own_precision_and_number_of_updates(n
 
     assert row("observed UCB keep 0.2") == ["-20.00", "+20.00"]  # the other precision's, where there is no other
     assert row("recipe rho_loss keep 0.2") == ["-20.00", ""]  # chance of as many updates is missing
+    assert row("recipe ir_dro for 3 epochs") == ["-20.00", "+20.00"]  # about as many
     lines += [line("full, float32", 0.8, n_updates=1400), line("dynamic random keep 0.2, float32", 0.6)]
     lines += [line("recipe dynamic_random keep 0.2", 0.65, n_updates=280)]
     assert row("observed UCB keep 0.2") == ["-10.00", "+10.00"]

@@ -187,7 +187,7 @@ def infobatch(*, n_epochs: int, drop_fraction: float = 0.5, random_state: int = 
     """
     check_count("infobatch", "n_epochs", n_epochs, minimum=1)
     scheduler = SoftPruneScheduler(drop_fraction=drop_fraction, n_full_final_epochs=n_epochs - int(0.875 * n_epochs))
-    return DynamicPruner(Loss(), SoftPrune(), scheduler, random_state=random_state)
+    return DynamicPruner(Loss(), SoftPrune(max_weight=None), scheduler, random_state=random_state)
 
 
 @recipe("dynamic", cost="a scoring pass now and then", source="Hajimolahoseini et al. 2023, arXiv 2311.15134")

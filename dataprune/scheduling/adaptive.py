@@ -19,7 +19,7 @@ class SoftPruneScheduler(Scheduler):
     Parameters
     ----------
     drop_fraction : float, default=0.5
-        Share of the examples below the mean that each pruned epoch drops, in [0, 1); InfoBatch's r.
+        Share of the examples below the mean that each pruned epoch drops, rounded down, in [0, 1); InfoBatch's r.
     n_warmup_epochs : int, default=1
         First epochs on all examples.
     n_full_final_epochs : int, default=1
@@ -102,7 +102,7 @@ class SoftPruneScheduler(Scheduler):
             return FULL
         # What lies on the mean must not fall below it by rounding.
         mean = finite.mean(dtype=np.float64) - 1e-12 * float(np.abs(finite).max())
-        n_dropped = int(self.drop_fraction * np.count_nonzero(scores < mean) + 0.5)
+        n_dropped = int(self.drop_fraction * np.count_nonzero(scores < mean) + 1e-9)
         return Decision(keep_fraction=1.0 - n_dropped / len(scores), reselect=True) if n_dropped else FULL
 
     def _decide_pruned(self, n_pruned_epochs: int, n_to_prune: int) -> Decision:  # noqa: ARG002

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataprune.errors import check_positive, check_share
+from dataprune.errors import InvalidValueError, check_positive, check_share
 from dataprune.selection._drawing import draw_systematically, draw_within
 from dataprune.selection._threshold import SHORT, chunks, finite_range, kth_largest, rows_of
 from dataprune.selection.base import Candidates, Seed, Selection, Selector
-
-MAX_WEIGHT_OF_SOFT_PRUNE = 2.0
 
 
 class SoftPrune(Selector):
@@ -24,6 +22,9 @@ class SoftPrune(Selector):
 
     Parameters
     ----------
+    max_weight : float or None, default=2.0
+        Above 1. Where a weight would pass it, the group that is drawn from grows by the next scores; with None it does
+        so only where nothing of it would be left, as in InfoBatch.
     keep_fraction : float, default=1.0
         Share of the examples kept, in (0, 1], when `fit` is not told ``n_keep``.
     random_state : int, sequence of int or None, default=None
@@ -34,8 +35,8 @@ class SoftPrune(Selector):
     indices_ : ndarray of int64, shape (n_kept,)
         Kept rows, sorted.
     weights_ : ndarray of float32, shape (n_kept,)
-        ``n_kept / n_examples``, times size / kept for the group that was drawn from; at most 2, unless never-seen
-        examples take most of the budget.
+        ``n_kept / n_examples``, times size / kept for the group that was drawn from; at most `max_weight`, unless
+        never-seen examples take most of the budget.
 
     Notes
     -----
@@ -43,8 +44,8 @@ class SoftPrune(Selector):
     by a uniform draw. InfoBatch drops a share r of the group and weighs the rest of it 1 / (1 - r) and others 1; those
     weights times ``n_kept / n_examples`` are these, so that their mean over a batch, and not their sum over an epoch,
     is right: ``E[mean(w g)]`` over the kept is the mean gradient over all. Where the group is so small that a weight
-    would pass 2, it grows by the next scores above, ties whole, up to all rows: then it is a uniform draw with weights
-    1. An example that was never seen (NaN) is never dropped, so that where these leave little of the budget the few
+    would pass `max_weight`, it grows by the next scores above, ties whole, up to all rows: then it is a uniform draw
+    with weights 1. An example that was never seen (NaN) is never dropped, so that where these leave little of the budget the few
     others weigh more; only where there are more of them than the budget holds is the draw among them, with weights 1,
     and stands for them alone.
 
@@ -60,10 +61,20 @@ class SoftPrune(Selector):
     array([1.3333334, 1.3333334, 0.6666667, 0.6666667], dtype=float32)
     """
 
+    def __init__(
+        self, *, max_weight: float | None = 2.0, keep_fraction: float = 1.0, random_state: Seed = None
+    ) -> None:
+        super().__init__(keep_fraction=keep_fraction, random_state=random_state)
+        self.max_weight = max_weight
+
     @property
     def reweighs(self) -> bool:
         """Whether the loss weights undo the choice: they do."""
         return True
+
+    def _check_parameters(self) -> None:
+        if self.max_weight is not None and check_positive("SoftPrune", "max_weight", self.max_weight) <= 1:
+            raise InvalidValueError(f"SoftPrune.max_weight must be above 1, got {self.max_weight!r}.")
 
     def _choose_unseen_first(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> Selection:
         return self._choose_some(candidates, n_keep, rng)  # NaN is never in the group, see below
@@ -87,12 +98,15 @@ class SoftPrune(Selector):
         return kept, weights
 
     def _group(self, scores: NDArray[np.floating[Any]], n_keep: int, n_unseen: int) -> NDArray[np.bool_]:
-        """Return the rows below the mean, or as many more as a weight of at most 2 takes."""
+        """Return the rows below the mean, or as many more as a weight of at most `max_weight` takes."""
         n_examples = len(scores)
         lowest, highest, n_finite = finite_range(scores)
         # What lies on the mean must not fall below it by rounding.
         is_in_group = scores < _finite_mean(scores, n_finite) - 1e-12 * max(abs(lowest), abs(highest))
-        n_least = math.ceil((n_examples - n_keep) / (1 - n_keep / (MAX_WEIGHT_OF_SOFT_PRUNE * n_examples)))
+        n_dropped = n_examples - n_keep
+        n_least = n_dropped + 1
+        if self.max_weight is not None:
+            n_least = math.ceil(n_dropped / (1 - n_keep / (self.max_weight * n_examples)))
         if np.count_nonzero(is_in_group) >= n_least:
             return is_in_group
         seen = scores if n_unseen == 0 else scores[~np.isnan(scores)]

@@ -16,25 +16,23 @@ SCORES = st.lists(st.floats(0, 5, width=16), min_size=4, max_size=40).map(lambda
 
 
 @settings(max_examples=80)
-@given(scores=SCORES, seed=st.integers(0, 99))
-def test_infobatch_drops_half_of_what_lies_below_the_mean_and_doubles_the_rest(scores, seed):
-    scheduler = recipes.infobatch(n_epochs=16).scheduler
+@given(scores=SCORES, seed=st.integers(0, 99), share=st.sampled_from([0.5, 0.25, 0.7]))
+def test_infobatch_drops_a_share_of_what_lies_below_the_mean_and_weighs_the_rest_for_all(scores, seed, share):
+    pruner = recipes.infobatch(n_epochs=16, drop_fraction=share)
     n_examples = len(scores)
     mean = sum(map(Fraction, map(float, scores))) / n_examples
     below = {i for i in range(n_examples) if Fraction(float(scores[i])) < mean}
-    n_dropped = int(0.5 * len(below) + 0.5)
-    decision = scheduler.decide(3, 16, scores=scores)
+    n_dropped = int(Fraction(str(share)) * len(below))  # an exact count, rounded down: some of the group are left
+    decision = pruner.scheduler.decide(3, 16, scores=scores)
     n_keep = round(decision.keep_fraction * n_examples)
     assert n_keep == n_examples - n_dropped
     if n_dropped == 0:
         return
-    chosen = SoftPrune(random_state=seed).fit(scores, n_keep=n_keep)
-    dropped = set(range(n_examples)) - set(chosen.indices_.tolist())
-    if 2 * n_dropped <= len(below):  # with an odd group the half that goes is one more, and a weight would pass 2
-        assert dropped <= below
-        theirs = {i: len(below) / (len(below) - n_dropped) if i in below else 1.0 for i in range(n_examples)}
-        for row, weight in zip(chosen.indices_.tolist(), chosen.weights_, strict=True):
-            assert weight * n_examples / n_keep == pytest.approx(theirs[row], rel=1e-5)
+    chosen = pruner.selector.set_params(random_state=seed).fit(scores, n_keep=n_keep)
+    assert set(range(n_examples)) - set(chosen.indices_.tolist()) <= below
+    theirs = {i: len(below) / (len(below) - n_dropped) if i in below else 1.0 for i in range(n_examples)}
+    for row, weight in zip(chosen.indices_.tolist(), chosen.weights_, strict=True):
+        assert weight * n_examples / n_keep == pytest.approx(theirs[row], rel=1e-5)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

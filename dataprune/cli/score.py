@@ -52,6 +52,7 @@ def score(  # numpydoc ignore=PR01
     import numpy as np
 
     from dataprune.cli.progress import showing_progress
+    from dataprune.data.fingerprint import fingerprint
     from dataprune.data.score_files import scores_table
     from dataprune.data.streaming import open_rows, texts_of
     from dataprune.data.writing import check_writable, write_rows
@@ -66,6 +67,7 @@ def score(  # numpydoc ignore=PR01
         score_by_model,
         score_rows,
     )
+    from dataprune.scoring.provenance import provenance
 
     with wrong_usage():
         check_writable(output)
@@ -85,12 +87,12 @@ def score(  # numpydoc ignore=PR01
             column = columns.get("text", columns.get("tokens"))
             print_intent(data, repr(read.scorer), len(read.rows), output, column=column, as_json=as_json)
             return
+        rows, place = opened.enter_context(open_rows(data, split=split, progress=tell))
         if by_model:
             scores, texts, part = score_by_model(
                 data, scorer, arguments, model=model, split=split, text_column=text_column, progress=tell
             )
         else:
-            rows, place = opened.enter_context(open_rows(data, split=split, progress=tell))
             texts = None if scorer == "column" else texts_of(rows, text_column, place=place, progress=tell)
             if dry_run:
                 check_first_row(rows, part, texts)
@@ -98,7 +100,10 @@ def score(  # numpydoc ignore=PR01
                 print_intent(data, repr(part), len(rows), output, column=column, as_json=as_json)
                 return
             scores = score_rows(rows, part, texts=texts, model=model)
-        write_rows(output, scores_table(scores), progress=tell)
+        note = provenance(part, data_fingerprint=fingerprint(rows))
+        if by_model:
+            note["model_hash"] = part.store_.provenance["model_hash"]
+        write_rows(output, scores_table(scores), note=note, progress=tell)
         order = np.argsort(-scores, kind="stable")
         ends = [*order[:N_SHOWN].tolist(), *order[::-1][:N_SHOWN].tolist()]
         shown = {row: str(rows[row]) if texts is None else texts[row] for row in ends}

@@ -73,7 +73,12 @@ def select(  # numpydoc ignore=PR01
         str | None, typer.Option(metavar="NAME", help="Class of each row, for class-balanced and class-floor.")
     ] = None,
     group_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Group of each row, for keep-together and submodular-mixture.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Group of each row, or for class-floor a list of them; for keep-together, submodular-mixture and "
+            "--selector-arg by=groups.",
+        ),
     ] = None,
     model: Model = None,
     split: Split = "train",
@@ -93,12 +98,18 @@ def select(  # numpydoc ignore=PR01
 
     from dataprune.cli.progress import showing_progress
     from dataprune.data.counting import count_to_keep
-    from dataprune.data.score_files import mean_scores
     from dataprune.data.streaming import open_rows, texts_of
     from dataprune.data.writing import check_writable, write_rows
     from dataprune.errors import check_count, check_fraction
     from dataprune.runs.scoring import check_first_row, check_model, score_rows
-    from dataprune.runs.selecting import WEIGHT_COLUMN, check_needs, parts_of_recipe, select_rows, with_weights
+    from dataprune.runs.selecting import (
+        WEIGHT_COLUMN,
+        check_needs,
+        parts_of_recipe,
+        scores_of_rows,
+        select_rows,
+        with_weights,
+    )
     from dataprune.scoring.metadata import ColumnScore
 
     if recipe_arg and recipe is None:
@@ -138,7 +149,7 @@ def select(  # numpydoc ignore=PR01
     with showing_progress() as tell, open_rows(data, split=split, progress=tell) as (all_rows, place):
         rows, values = all_rows, None
         if scores:
-            listed, values = mean_scores(scores, len(rows))
+            listed, values = scores_of_rows(scores, rows)
             if len(listed) < len(rows):
                 which = f"{' and '.join(scores)} {'has' if len(scores) == 1 else 'have'}"
                 say(f"{which} no score of {len(rows) - len(listed):,} rows; these are left out.", style="yellow")

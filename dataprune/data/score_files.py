@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dataprune.data.reading import read_file
+from dataprune.data.writing import NOTE
 from dataprune.errors import DataError
 
 
@@ -59,6 +61,27 @@ def read_scores(path: str | Path, n_rows: int) -> tuple[NDArray[np.int64], NDArr
     if (repeated := rows[1:][np.diff(rows) == 0]).size:
         raise DataError(f"{path} has more than one score of row {repeated[0]}. Keep one for each row.")
     return rows, scores
+
+
+def read_note(path: str | Path) -> dict[str, Any]:
+    """Read where a file's scores come from.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file of scores.
+
+    Returns
+    -------
+    dict
+        What `dataprune.scoring.provenance.provenance` said when they were made; empty where the file has no note.
+    """
+    import pyarrow.parquet
+
+    if Path(path).suffix != ".parquet":
+        return {}
+    note = json.loads((pyarrow.parquet.read_schema(path).metadata or {}).get(NOTE, b"{}"))
+    return note if isinstance(note, dict) else {}
 
 
 def _name_wrong_score(path: str | Path, rows: list[Any], scores: list[Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -52,7 +52,17 @@ def check_writable(path: str | Path) -> None:
         raise InvalidValueError(f"{path} is a folder that exists already. Choose another name.")
 
 
-def write_rows(path: str | Path, dataset: datasets.Dataset, *, progress: Progress | None = None) -> None:
+NOTE = b"dataprune"
+"""Where a parquet file keeps a note, beside its columns."""
+
+
+def write_rows(
+    path: str | Path,
+    dataset: datasets.Dataset,
+    *,
+    note: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> None:
     """Write a data set to one file, atomically, or to a folder.
 
     Parameters
@@ -62,6 +72,8 @@ def write_rows(path: str | Path, dataset: datasets.Dataset, *, progress: Progres
         or ``.parquet``. Without an ending, a folder for ``datasets.load_from_disk``.
     dataset : datasets.Dataset
         The rows; some thousands are in memory at a time.
+    note : mapping of str to object, optional
+        Kept in the file where the format has a place for it, which is parquet alone; anything that `json` can write.
     progress : callable, optional
         Told after each block: what is done, how many rows so far, and the share of them.
 
@@ -92,12 +104,14 @@ def write_rows(path: str | Path, dataset: datasets.Dataset, *, progress: Progres
                 dataset.save_to_disk(part)
             part.rename(path)
         return
-    write_atomically(path, lambda part: _write(part, dataset, path.name, progress))
+    write_atomically(path, lambda part: _write(part, dataset, path.name, note, progress))
 
 
-def _write(part: Path, dataset: datasets.Dataset, name: str, progress: Progress | None) -> None:
+def _write(
+    part: Path, dataset: datasets.Dataset, name: str, note: Mapping[str, Any] | None, progress: Progress | None
+) -> None:
     if name.endswith((".parquet", ".csv")):
-        _write_tables(part, dataset, name, progress)
+        _write_tables(part, dataset, name, note, progress)
         return
 
     def as_text(value: object) -> str:
@@ -136,7 +150,9 @@ def _tell(progress: Progress, n_done: int, n_rows: int) -> None:
     progress("Writing", min(n_done, n_rows), min(1.0, n_done / max(1, n_rows)))
 
 
-def _write_tables(part: Path, dataset: datasets.Dataset, name: str, progress: Progress | None) -> None:
+def _write_tables(
+    part: Path, dataset: datasets.Dataset, name: str, note: Mapping[str, Any] | None, progress: Progress | None
+) -> None:
     import pyarrow.csv
     import pyarrow.parquet
 
@@ -145,7 +161,10 @@ def _write_tables(part: Path, dataset: datasets.Dataset, name: str, progress: Pr
     arrow, writer = dataset.with_format("arrow"), None
     for start in range(0, max(1, len(dataset)), ROWS_PER_CHUNK):
         table = arrow[start : start + ROWS_PER_CHUNK]
-        table = _flat(table, name) if is_csv else table
+        if is_csv:
+            table = _flat(table, name)
+        elif note is not None:
+            table = table.replace_schema_metadata({**(table.schema.metadata or {}), NOTE: json.dumps(note)})
         writer = make_writer(str(part), table.schema) if writer is None else writer
         writer.write_table(table)
         if progress is not None:

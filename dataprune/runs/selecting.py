@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 from numpy.typing import NDArray
 
+from dataprune.data.fingerprint import fingerprint
+from dataprune.data.score_files import mean_scores, read_note
 from dataprune.data.streaming import ColumnTexts
 from dataprune.errors import DataError, InvalidValueError, check_choice
 from dataprune.recipes import RECIPES
@@ -18,6 +21,7 @@ from dataprune.runs.scoring import embedded
 from dataprune.scoring.base import DatasetScorer
 from dataprune.scoring.gradient_variance import VarianceOfGradients
 from dataprune.scoring.information import PVI
+from dataprune.scoring.provenance import check_same_data
 from dataprune.selection.base import Selector
 from dataprune.selection.constrained import KeepTogether
 from dataprune.training.pruner import DynamicPruner
@@ -27,6 +31,38 @@ FILE_SELECTORS: dict[str, type[Selector]] = {**SELECTORS, "keep-together": KeepT
 
 WEIGHT_COLUMN = "loss_weight"
 """Where `with_weights` puts a selector's weights."""
+
+
+def scores_of_rows(
+    paths: Sequence[str | Path], rows: datasets.Dataset
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Read the scores of some rows from files, the mean of several.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        Files as for `mean_scores`.
+    rows : datasets.Dataset
+        All rows of the data.
+
+    Returns
+    -------
+    rows : ndarray of int64, shape (n,)
+        Which rows have a score in any file, sorted.
+    scores : ndarray of float32, shape (n,)
+        Theirs.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or broken, lacks a column, or has scores of rows that there are not.
+    StateError
+        If a file says that its scores are of other data.
+    """
+    listed, scores = mean_scores(paths, len(rows))
+    for path in paths:
+        check_same_data(read_note(path), fingerprint(rows))
+    return listed, scores
 
 
 def parts_of_recipe(

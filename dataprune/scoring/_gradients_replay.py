@@ -33,8 +33,8 @@ def batch_dim(layer: nn.Module, position: int) -> int:
 class Replay:
     """One call of a layer, kept so that it can be run again.
 
-    One example at a time, not under `torch.func.vmap`: that refuses recurrent layers and code that looks at its data,
-    and holds the gradients of a whole batch at once.
+    One example at a time, not under `torch.func.vmap`: that fails on a GRU and on code that looks at its data, loops
+    over an LSTM inside, and holds the gradients of a whole batch at once (decision record 0010).
 
     Parameters
     ----------

@@ -31,13 +31,15 @@ class PairAgreement:
     low, high : float
         Its 95 % interval over resampled examples.
     kendall : float
-        Kendall's tau-b in [-1, 1].
+        Kendall's tau-b in [-1, 1]; NaN if one of the scores is constant.
     overlap : float
         Share of the kept examples that both keep.
+    kendall_low, kendall_high, overlap_low, overlap_high : float
+        Their 95 % intervals, over the same resamples.
 
     Examples
     --------
-    >>> PairAgreement("el2n", "aum", 0.8, 0.75, 0.84, 0.6, 0.9).overlap
+    >>> PairAgreement("el2n", "aum", 0.8, 0.75, 0.84, 0.6, 0.9, 0.55, 0.65, 0.85, 0.94).overlap
     0.9
     """
 
@@ -48,6 +50,10 @@ class PairAgreement:
     high: float
     kendall: float
     overlap: float
+    kendall_low: float
+    kendall_high: float
+    overlap_low: float
+    overlap_high: float
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,11 @@ class Agreement:
 
     Examples
     --------
-    >>> pair = PairAgreement("el2n", "aum", 0.8, 0.75, 0.84, 0.6, 0.9)
+    >>> pair = PairAgreement("el2n", "aum", 0.8, 0.75, 0.84, 0.6, 0.9, 0.55, 0.65, 0.85, 0.94)
     >>> print(Agreement((pair,), n_examples=10, n_unseen=0, n_keep=5))
     10 examples, 5 kept by each score; by chance two share 0.50 of them.
-    first  second  spearman  95% interval  kendall  overlap
-    el2n   aum         0.80  0.75 to 0.84     0.60     0.90
+    first  second  spearman  95% interval  kendall  95% interval  overlap  95% interval
+    el2n   aum         0.80  0.75 to 0.84     0.60  0.55 to 0.65     0.90  0.85 to 0.94
     """
 
     pairs: tuple[PairAgreement, ...]
@@ -98,14 +104,17 @@ class Agreement:
 
     def __str__(self) -> str:
         unseen = f" ({self.n_unseen} that not every score has seen are left out)" if self.n_unseen else ""
-        rows = [("first", "second", "spearman", "95% interval", "kendall", "overlap")] + [
+        interval = "95% interval"
+        rows = [("first", "second", "spearman", interval, "kendall", interval, "overlap", interval)] + [
             (
                 p.first,
                 p.second,
                 f"{p.spearman:.2f}",
                 f"{p.low:.2f} to {p.high:.2f}",
                 f"{p.kendall:.2f}",
+                f"{p.kendall_low:.2f} to {p.kendall_high:.2f}",
                 f"{p.overlap:.2f}",
+                f"{p.overlap_low:.2f} to {p.overlap_high:.2f}",
             )
             for p in self.pairs
         ]
@@ -157,11 +166,13 @@ def agreement(
 
     Notes
     -----
-    Spearman's correlation with mean ranks of ties. The interval is the 2.5th to the 97.5th percentile over resamples,
-    in each of which the examples are ranked anew, exactly but without sorting: how often an example was drawn gives the
-    ranks by one cumulative sum. O(n_bootstrap n_scores n_examples) time, O(n_scores n_examples) memory.
+    Spearman's correlation with mean ranks of ties. An interval is the 2.5th to the 97.5th percentile over resamples, in
+    each of which the examples are ranked and kept anew, as if an example drawn twice were two. Spearman's ranks and the
+    kept examples need no sorting: how often an example was drawn gives them by one cumulative sum,
+    O(n_bootstrap n_scores n_examples) in all. Kendall's tau sorts anew for each pair and resample and takes most of
+    the time: with many examples, a smaller `n_bootstrap` will do for a look. Memory: O(n_scores n_examples).
 
-    The interval is about other examples from the same source, scored by the same models. For other seeds compare the
+    The intervals are about other examples from the same source, scored by the same models. For other seeds compare the
     scores of several. Where many scores tie at the cut, the kept sets agree through the lower index alone.
 
     Examples
@@ -182,26 +193,39 @@ def agreement(
         raise InvalidValueError(f"agreement() needs at least 2 examples that every score has seen, got {n_examples}.")
     table = table[:, seen]
     n_keep = count_to_keep(n_examples, keep_fraction)
-    kept = [set(np.argsort(-column, kind="stable")[:n_keep].tolist()) for column in table]
     groups = [np.unique(column, return_inverse=True)[1] for column in table]
-    spearman = _rank_correlations(groups, np.ones(n_examples))
+    orders = [np.argsort(-column, kind="stable") for column in table]
+    once = np.ones(n_examples, dtype=np.int64)
+    spearman, overlap = _rank_correlations(groups, once), _overlaps(orders, once, n_keep)
+    couples = list(combinations(range(len(names)), 2))
+    draws = np.empty((3, n_bootstrap, len(names), len(names)))
     rng = np.random.default_rng(random_state)
-    draws = np.empty((n_bootstrap, len(names), len(names)))
-    for draw in draws:
-        counts = np.bincount(rng.integers(n_examples, size=n_examples), minlength=n_examples)
-        draw[:] = _rank_correlations(groups, counts.astype(np.float64))
-    pairs = tuple(
-        PairAgreement(
-            names[i],
-            names[j],
-            float(spearman[i, j]),
-            *_interval(draws[:, i, j]),
-            kendall=_kendall(groups[i], groups[j]),
-            overlap=len(kept[i] & kept[j]) / n_keep,
+    for k in range(n_bootstrap):
+        rows = rng.integers(n_examples, size=n_examples)
+        counts = np.bincount(rows, minlength=n_examples)
+        draws[0, k] = _rank_correlations(groups, counts)
+        draws[1, k] = _overlaps(orders, counts, n_keep)
+        for i, j in couples:
+            draws[2, k, i, j] = _kendall(groups[i][rows], groups[j][rows])
+    pairs = []
+    for i, j in couples:
+        (low, high), (overlap_low, overlap_high), (kendall_low, kendall_high) = map(_interval, draws[:, :, i, j])
+        pairs.append(
+            PairAgreement(
+                names[i],
+                names[j],
+                spearman=float(spearman[i, j]),
+                low=low,
+                high=high,
+                kendall=_kendall(groups[i], groups[j]),
+                overlap=float(overlap[i, j]),
+                kendall_low=kendall_low,
+                kendall_high=kendall_high,
+                overlap_low=overlap_low,
+                overlap_high=overlap_high,
+            )
         )
-        for i, j in combinations(range(len(names)), 2)
-    )
-    return Agreement(pairs, n_examples=n_examples, n_unseen=len(seen) - n_examples, n_keep=n_keep)
+    return Agreement(tuple(pairs), n_examples=n_examples, n_unseen=len(seen) - n_examples, n_keep=n_keep)
 
 
 def _table(scores: Mapping[Any, ArrayLike | Scorer]) -> NDArray[np.float64]:
@@ -218,7 +242,7 @@ def _table(scores: Mapping[Any, ArrayLike | Scorer]) -> NDArray[np.float64]:
     return np.stack(columns)
 
 
-def _rank_correlations(groups: list[NDArray[np.intp]], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rank_correlations(groups: list[NDArray[np.intp]], counts: NDArray[np.int64]) -> NDArray[np.float64]:
     # Each example is there `counts` times. Members of a group are equal, and groups are numbered from the lowest.
     centred = np.empty((len(groups), len(counts)))
     for row, group in zip(centred, groups, strict=True):
@@ -229,6 +253,16 @@ def _rank_correlations(groups: list[NDArray[np.intp]], counts: NDArray[np.float6
     with np.errstate(invalid="ignore"):  # 0 / 0 of a constant score
         correlations: NDArray[np.float64] = np.clip(products / np.outer(lengths, lengths), -1.0, 1.0)
     return correlations
+
+
+def _overlaps(orders: list[NDArray[np.intp]], counts: NDArray[np.int64], n_keep: int) -> NDArray[np.float64]:
+    # Each example is there `counts` times; `orders` are from the highest score on. The lower copies are kept first.
+    kept = np.empty((len(orders), len(counts)), dtype=np.int64)
+    for row, order in zip(kept, orders, strict=True):
+        drawn = counts[order]
+        row[order] = np.clip(n_keep - (np.cumsum(drawn) - drawn), 0, drawn)
+    shared = [[np.minimum(one, other).sum() for other in kept] for one in kept]  # (n_scores, n_scores)
+    return np.asarray(shared) / n_keep
 
 
 def _interval(draws: NDArray[np.float64]) -> tuple[float, float]:

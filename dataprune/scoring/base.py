@@ -387,7 +387,7 @@ class BatchScorer(Scorer):
         ):
             self.update(index, **signals)
         self.store_.flush()
-        self.store_.provenance = provenance(self, data_fingerprint=data_fingerprint, model=model)
+        self.store_.provenance = provenance(self, data_fingerprint=data_fingerprint, model=model, epoch=self.epoch_)
         self.set_epoch(self.epoch_ + 1)
         return self
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 
 from dataprune.data.forward import Forward
 from dataprune.errors import InvalidTypeError, InvalidValueError, NotFittedError, check_numbers
-from dataprune.scoring.base import BatchScorer, DatasetScorer, Scorer
+from dataprune.scoring.base import DatasetScorer, Scorer
 
 
 class Combined(DatasetScorer, _BaseComposition):
@@ -37,11 +38,14 @@ class Combined(DatasetScorer, _BaseComposition):
 
     Notes
     -----
-    A `BatchScorer` (and another `Combined`) is fitted with all that `fit` is given, any other scorer with the data set
-    alone: the model of the task is not the one that an embedding or a perplexity wants. Scores that exist already are
-    combined with `rank_average`. `transform` ranks rows among the fitted ones: it gives the fitted rows their
-    ``scores_`` (where each part does), and other rows what rows between the same neighbours have.
-    ``set_params(tfidf__column="utterance")`` reaches the parameters of the scorer named ``tfidf``.
+    Each scorer is fitted with those of `fit`'s arguments that its own ``fit`` takes. What one alone wants is given
+    under its name in `fit_arguments`: another model and its tokenizer for a `Perplexity` or a `PrototypeDistance` of
+    texts, the null model of a `PVI`, the checkpoints of a `VarianceOfGradients`. Scores that exist already are combined
+    with `rank_average`. ``set_params(tfidf__column="utterance")`` reaches the parameters of the scorer named ``tfidf``.
+
+    `transform` ranks rows among the fitted ones: other rows get what rows between the same neighbours have, and the
+    fitted rows their ``scores_``, where each part gives its own again to the last bit. A model's scores may round
+    otherwise in other batches, which moves a row by half a rank, or beside those that it tied with.
 
     Examples
     --------
@@ -96,6 +100,7 @@ class Combined(DatasetScorer, _BaseComposition):
         forward: Forward | None = None,
         batch_size: int = 64,
         collate_fn: Callable[[list[Any]], Any] | None = None,
+        fit_arguments: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Self:
         """Fit a clone of each scorer and average the ranks.
 
@@ -104,13 +109,15 @@ class Combined(DatasetScorer, _BaseComposition):
         dataset : map-style data set
             The full data set.
         model : nn.Module, optional
-            For the scorers that look at a model's signals.
+            For all scorers that take one.
         forward : callable, optional
             ``forward(model, batch) -> dict`` of signals.
         batch_size : int, default=64
             Examples in a batch.
         collate_fn : callable, optional
             Makes a batch of a list of examples.
+        fit_arguments : mapping of str to mapping, optional
+            A scorer's name -> keywords of its own ``fit``, which go before those above.
 
         Returns
         -------
@@ -120,16 +127,18 @@ class Combined(DatasetScorer, _BaseComposition):
         Raises
         ------
         InvalidTypeError
-            If `scorers` are no pairs of a name and a scorer.
+            If `scorers` are no pairs of a name and a scorer, or a scorer's own ``fit`` does not take its arguments.
         InvalidValueError
-            If two names are equal, or the weights are no weights of the scorers.
+            If two names are equal, the weights are no weights of the scorers, or `fit_arguments` has another name.
         """
         self._check_scorers()
         _checked_weights("Combined", self.weights, len(self.scorers))
-        keywords = {"model": model, "forward": forward, "batch_size": batch_size, "collate_fn": collate_fn}
-        self.scorers_ = {name: clone(scorer) for name, scorer in self.scorers}
-        for scorer in self.scorers_.values():
-            scorer.fit(dataset, **(keywords if _takes_a_model(scorer) else {}))
+        shared = {"model": model, "forward": forward, "batch_size": batch_size, "collate_fn": collate_fn}
+        parts = {name: clone(scorer) for name, scorer in self.scorers}
+        keywords = _keywords("fit", parts, shared, fit_arguments)
+        for name, scorer in parts.items():
+            scorer.fit(dataset, **keywords[name])
+        self.scorers_ = parts
         scores = rank_average([scorer.scores_ for scorer in self.scorers_.values()], self.weights)
         return self._keep(scores, n_examples=len(dataset))
 
@@ -141,6 +150,7 @@ class Combined(DatasetScorer, _BaseComposition):
         forward: Forward | None = None,
         batch_size: int = 64,
         collate_fn: Callable[[list[Any]], Any] | None = None,
+        fit_arguments: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> NDArray[np.float32]:
         """Return the mean ranks of any rows among the fitted ones and leave ``scores_`` untouched.
 
@@ -149,13 +159,16 @@ class Combined(DatasetScorer, _BaseComposition):
         dataset : map-style data set
             Rows to score.
         model : nn.Module, optional
-            For the scorers that look at a model's signals.
+            For all scorers that take one.
         forward : callable, optional
             ``forward(model, batch) -> dict`` of signals.
         batch_size : int, default=64
             Examples in a batch.
         collate_fn : callable, optional
             Makes a batch of a list of examples.
+        fit_arguments : mapping of str to mapping, optional
+            A scorer's name -> keywords of its own ``transform``, which go before those above: for the same
+            models as in `fit`, with what belongs to these rows.
 
         Returns
         -------
@@ -167,7 +180,14 @@ class Combined(DatasetScorer, _BaseComposition):
         NotFittedError
             Before `fit`.
         """
-        scores = self.score_dataset(dataset, model=model, forward=forward, batch_size=batch_size, collate_fn=collate_fn)
+        scores = self.score_dataset(
+            dataset,
+            model=model,
+            forward=forward,
+            batch_size=batch_size,
+            collate_fn=collate_fn,
+            fit_arguments=fit_arguments,
+        )
         return self._checked(scores, n_examples=len(dataset))
 
     def score_dataset(
@@ -178,6 +198,7 @@ class Combined(DatasetScorer, _BaseComposition):
         forward: Forward | None = None,
         batch_size: int = 64,
         collate_fn: Callable[[list[Any]], Any] | None = None,
+        fit_arguments: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> NDArray[Any]:
         """Score rows by their mean rank among the fitted ones.
 
@@ -186,13 +207,16 @@ class Combined(DatasetScorer, _BaseComposition):
         dataset : map-style data set
             Rows to score.
         model : nn.Module, optional
-            For the scorers that look at a model's signals.
+            For all scorers that take one.
         forward : callable, optional
             ``forward(model, batch) -> dict`` of signals.
         batch_size : int, default=64
             Examples in a batch.
         collate_fn : callable, optional
             Makes a batch of a list of examples.
+        fit_arguments : mapping of str to mapping, optional
+            A scorer's name -> keywords of its own ``transform``, which go before those above: for the same
+            models as in `fit`, with what belongs to these rows.
 
         Returns
         -------
@@ -206,10 +230,11 @@ class Combined(DatasetScorer, _BaseComposition):
         """
         if not hasattr(self, "scorers_"):
             raise NotFittedError("Combined has no fitted scorers yet. Call fit(dataset) first.")
-        keywords = {"model": model, "forward": forward, "batch_size": batch_size, "collate_fn": collate_fn}
+        shared = {"model": model, "forward": forward, "batch_size": batch_size, "collate_fn": collate_fn}
+        keywords = _keywords("transform", self.scorers_, shared, fit_arguments)
         ranks = [
-            ranks_among(scorer.transform(dataset, **(keywords if _takes_a_model(scorer) else {})), scorer.scores_)
-            for scorer in self.scorers_.values()
+            ranks_among(scorer.transform(dataset, **keywords[name]), scorer.scores_)
+            for name, scorer in self.scorers_.items()
         ]
         return _weighted_mean(ranks, _checked_weights("Combined", self.weights, len(ranks)))
 
@@ -225,8 +250,36 @@ class Combined(DatasetScorer, _BaseComposition):
             raise InvalidValueError(f"Combined.scorers must have usable names: {error}.") from error
 
 
-def _takes_a_model(scorer: Scorer) -> bool:
-    return isinstance(scorer, (BatchScorer, Combined))
+def _keywords(
+    method: str,
+    scorers: Mapping[str, Scorer],
+    shared: Mapping[str, Any],
+    fit_arguments: Mapping[str, Mapping[str, Any]] | None,
+) -> dict[str, dict[str, Any]]:
+    """Return what each scorer's method is called with: of the shared keywords those that it takes, and its own."""
+    own = {} if fit_arguments is None else fit_arguments
+    if not isinstance(own, Mapping) or not all(isinstance(keywords, Mapping) for keywords in own.values()):
+        raise InvalidTypeError(
+            f"Combined.{method}().fit_arguments must be a mapping {{name: {{keyword: value}}}}, got {fit_arguments!r}."
+        )
+    strangers = [name for name in own if name not in scorers]
+    if strangers:
+        names = ", ".join(map(repr, scorers))
+        raise InvalidValueError(
+            f"Combined.{method}().fit_arguments must be for scorers named {names}, got {strangers[0]!r}."
+        )
+    found = {}
+    for name, scorer in scorers.items():
+        takes = signature(getattr(scorer, method))
+        found[name] = {key: value for key, value in shared.items() if key in takes.parameters} | dict(own.get(name, {}))
+        try:
+            takes.bind(None, **found[name])  # None for the data set
+        except TypeError as error:
+            raise InvalidTypeError(
+                f"Combined.{method}().fit_arguments[{name!r}] must be keywords of {type(scorer).__name__}.{method}(), "
+                f"got {sorted(own.get(name, {}))}: {error}."
+            ) from error
+    return found
 
 
 def rank_average(scores: Sequence[ArrayLike], weights: Sequence[float] | None = None) -> NDArray[np.float32]:

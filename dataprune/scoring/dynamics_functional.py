@@ -34,7 +34,7 @@ def label_probability(logits: Tensor, labels: Tensor) -> Tensor:
     tensor([5.0000e-01, 1.2339e-04])
     """
     z, targets = _checked(logits, labels)
-    p = (z.gather(-1, targets).squeeze(-1) - z.logsumexp(-1)).exp()
+    p = z.softmax(-1).gather(-1, targets).squeeze(-1)  # z minus its logsumexp would round large logits
     return p.masked_fill(labels < 0, 0.0)
 
 

@@ -160,8 +160,8 @@ def last_layer_gradient_norms(logits: Tensor, labels: Tensor, features: Tensor, 
 class LastLayerGraNd(BatchScorer):
     """GraNd over the last linear layer alone: the error's length times the length of that layer's input.
 
-    For single-label classifiers that end in a linear layer. Higher = harder. Free with ``refresh="observed"``, if the
-    training's forward returns ``features``; otherwise one forward pass, which finds them by itself.
+    For single-label classifiers that end in a linear layer. Higher = harder. Free with ``refresh="observed"``;
+    otherwise one forward pass.
 
     Parameters
     ----------
@@ -181,8 +181,9 @@ class LastLayerGraNd(BatchScorer):
 
     Notes
     -----
-    The signal ``features`` (B, D) is the input of the last linear layer, after dropout. A scoring pass takes it from
-    that layer if `forward` does not return it; a training pass does not: pass ``features=...`` to ``observe()``.
+    The signal ``features`` (B, D) is the input of the last linear layer, after dropout. Scoring passes and
+    `DynamicPruner.fit` take it from that layer if `forward` does not return it; in a loop of your own pass
+    ``features=...`` to ``observe()``, in Trainer return them from ``signals``.
 
     References
     ----------

@@ -65,8 +65,8 @@ class VarianceOfGradients(Scorer):
 
     References
     ----------
-    Agarwal, D'souza and Hooker 2022, *Estimating Example Difficulty Using Variance of Gradients*, arXiv 2008.11600; not
-    compared with the authors' code.
+    Agarwal, D'souza and Hooker 2022, *Estimating Example Difficulty Using Variance of Gradients*, arXiv 2008.11600.
+    Their code takes the mean of the standard deviations, of gradients that are averaged over the colours of an image.
 
     Examples
     --------
@@ -214,7 +214,7 @@ class VarianceOfGradients(Scorer):
         if n_seen == 0:
             self._means = _joined(visited, n_visited)
         self._sizes, self.n_checkpoints_ = sizes, n_seen + 1
-        self.provenance_ = provenance(self, data_fingerprint=data_fingerprint, model=model)
+        self.provenance_ = provenance(self, data_fingerprint=data_fingerprint, model=model, epoch=n_seen)
         return self
 
     def _update(self, rows: NDArray[Any], values: NDArray[np.float32], n_values: NDArray[Any], n: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from dataprune.data.forward import Forward
@@ -99,7 +99,7 @@ class PVI(DatasetScorer):
         losses, labels = _losses_and_labels(dataset, model, **options)
         self.label_frequencies_ = None if null_model is not None or labels is None else _frequencies(labels)
         nulls = self._null_losses(labels, null_model, null_dataset, **options)
-        self._keep((losses - nulls) / np.log(2), n_examples=len(losses))
+        self._keep(-pvi(losses, nulls), n_examples=len(losses))
         self.pvi_ = -self.scores_
         return self
 
@@ -191,7 +191,7 @@ class PVI(DatasetScorer):
         """
         options = {"forward": forward, "batch_size": batch_size, "collate_fn": collate_fn}
         losses, labels = _losses_and_labels(dataset, model, **options)
-        return np.asarray((losses - self._null_losses(labels, null_model, null_dataset, **options)) / np.log(2))
+        return -pvi(losses, self._null_losses(labels, null_model, null_dataset, **options))
 
     def _null_losses(
         self, labels: NDArray[np.int64] | None, null_model: nn.Module | None, null_dataset: Any, **options: Any
@@ -221,6 +221,33 @@ class PVI(DatasetScorer):
                 f"PVI knows no frequency of label {labels[row]} in row {row}: fit() did not see it."
             )
         return np.asarray(-np.log(chances))
+
+
+def pvi(losses: ArrayLike, null_losses: ArrayLike) -> NDArray[np.float64]:
+    """Return the pointwise V-information of each example, in bits.
+
+    Parameters
+    ----------
+    losses : array-like of float, shape (n,)
+        Cross entropy of each label under a model that sees the input, in nats.
+    null_losses : array-like of float, shape (n,)
+        The same under a model that does not.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        High where the input helps; the score `PVI` is its negative.
+
+    References
+    ----------
+    Ethayarajh, Choi and Swayamdipta 2022, arXiv 2110.08420.
+
+    Examples
+    --------
+    >>> pvi([0.0, np.log(4)], [np.log(2), np.log(2)])
+    array([ 1., -1.])
+    """
+    return np.asarray((np.asarray(null_losses) - np.asarray(losses)) / np.log(2))
 
 
 def _frequencies(labels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -354,4 +381,31 @@ class ReducibleLoss(BatchScorer):
         index = signals["index"]
         self.irreducible_ = self.irreducible_.to(index.device)  # moves once
         known = self.irreducible_[index.clamp(0, len(self.irreducible_) - 1)]  # (B,); the store refuses other rows
-        return signals["loss"].float() - known
+        return reducible_loss(signals["loss"], known)
+
+
+def reducible_loss(losses: Tensor, irreducible: Tensor) -> Tensor:
+    """Return what can still be learned of each example's loss.
+
+    Parameters
+    ----------
+    losses : Tensor
+        Shape (B,): losses under the model that is trained.
+    irreducible : Tensor
+        Shape (B,): losses under a model trained on held-out data.
+
+    Returns
+    -------
+    Tensor
+        Shape (B,), float32; negative where the model does better than the held-out one.
+
+    References
+    ----------
+    Mindermann et al. 2022, arXiv 2206.07137.
+
+    Examples
+    --------
+    >>> reducible_loss(torch.tensor([2.0, 0.5]), torch.tensor([0.5, 1.0]))
+    tensor([ 1.5000, -0.5000])
+    """
+    return losses.float() - irreducible.float()

@@ -77,14 +77,16 @@ def gradient_norms(
     >>> gradient_norms(model, (torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([0, 1])), default_forward)
     tensor([0.7071, 3.6056])
     """
-    return _signals_and_norms(model, batch, forward, parameters, check_rows=check_rows)[1]
+    _, norms, replayed = _signals_and_norms(model, batch, forward, parameters, check_rows=check_rows)
+    _name_replayed(replayed)
+    return norms
 
 
 def with_gradient_norms(forward: Forward, *, parameters: Predicate | None = None) -> Forward:
     """Return a forward that adds the signal ``gradient_norm`` to those of `forward`.
 
-    Its first batch of several examples is checked as with ``check_rows=True``; layers that have to be run again one
-    example at a time are logged then.
+    Its first batch of several examples is checked as with ``check_rows=True``. Layers that have to be run again one
+    example at a time are named in one log line, at the first batch that has them.
 
     Parameters
     ----------
@@ -106,12 +108,14 @@ def with_gradient_norms(forward: Forward, *, parameters: Predicate | None = None
     >>> sorted(forward(nn.Linear(2, 2), (torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))))
     ['gradient_norm', 'labels', 'logits', 'loss']
     """
-    checked = False
+    checked = named = False
 
     def forward_and_backward(model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        nonlocal checked
-        signals, norms = _signals_and_norms(model, batch, forward, parameters, check_rows=not checked)
+        nonlocal checked, named
+        signals, norms, replayed = _signals_and_norms(model, batch, forward, parameters, check_rows=not checked)
         checked = checked or len(norms) > 1
+        if not named:
+            named = _name_replayed(replayed)
         return {**signals, "gradient_norm": norms}
 
     return forward_and_backward
@@ -119,7 +123,7 @@ def with_gradient_norms(forward: Forward, *, parameters: Predicate | None = None
 
 def _signals_and_norms(
     model: nn.Module, batch: Any, forward: Forward, parameters: Predicate | None, *, check_rows: bool
-) -> tuple[dict[str, Tensor], Tensor]:
+) -> tuple[dict[str, Tensor], Tensor, set[str]]:
     selected = {
         name: parameter
         for name, parameter in model.named_parameters()
@@ -136,12 +140,16 @@ def _signals_and_norms(
         raise InvalidTypeError(f"gradient_norms() needs a batch that holds tensors, got {type(batch).__name__}.")
     capture = GradientCapture(model, selected, tensors)
     signals, squares = capture.run(forward, batch, check_rows=check_rows)
-    if capture.replayed and check_rows:
+    return signals, squares.sqrt().float(), capture.replayed
+
+
+def _name_replayed(layers: set[str]) -> bool:
+    """Name the layers in a log line; return whether there are any."""
+    if layers:
         logger.info(
-            "Gradient norms: run again one example at a time, for want of a rule: %s.",
-            ", ".join(sorted(capture.replayed)),
+            "Gradient norms: run again one example at a time, for want of a rule: %s.", ", ".join(sorted(layers))
         )
-    return signals, squares.sqrt().float()
+    return bool(layers)
 
 
 def _check_batch_norm(model: nn.Module) -> None:

@@ -16,7 +16,12 @@ PACKAGES = ("dataprune", "torch", "transformers", "numpy")
 
 
 def provenance(
-    scorer: object, *, data_fingerprint: str, model: nn.Module | None = None, random_state: int | None = None
+    scorer: object,
+    *,
+    data_fingerprint: str,
+    model: nn.Module | None = None,
+    epoch: int | None = None,
+    random_state: int | None = None,
 ) -> dict[str, Any]:
     """Describe how scores are made.
 
@@ -27,14 +32,16 @@ def provenance(
     data_fingerprint : str
         From `dataprune.data.fingerprint.fingerprint`.
     model : nn.Module, optional
-        The model whose view the scores are, where there is just one.
+        The model whose view the newest scores are, where there is just one.
+    epoch : int, optional
+        Epoch, or number of the pass, of the newest scores.
     random_state : int, optional
         Seed of the run.
 
     Returns
     -------
     dict
-        ``scorer``, ``data_fingerprint``, ``model_hash``, ``random_state`` and ``versions``.
+        ``scorer``, ``data_fingerprint``, ``model_hash``, ``epoch``, ``random_state`` and ``versions``.
 
     Examples
     --------
@@ -52,6 +59,7 @@ def provenance(
         "scorer": " ".join(str(scorer).split()),
         "data_fingerprint": data_fingerprint,
         "model_hash": None if model is None else model_hash(model),
+        "epoch": epoch,
         "random_state": random_state,
         "versions": versions,
     }

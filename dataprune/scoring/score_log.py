@@ -17,6 +17,7 @@ from dataprune.data.files import naming_what_failed, read_tensors, write_tensors
 from dataprune.data.forward import cross_entropy_per_example
 from dataprune.errors import InvalidValueError, StateError, check_count
 from dataprune.scoring.base import BatchScorer, as_index
+from dataprune.scoring.provenance import check_same_data, provenance
 
 _FORMAT = "dataprune.ScoreLog/1"
 _SHARD = re.compile(r"epoch-(\d+)-shard-(\d+)\.safetensors")
@@ -66,6 +67,8 @@ class ScoreLog:
     ----------
     n_classes : int or None
         Width of the logits; None while nothing is logged.
+    data_fingerprint : str or None
+        Whose log it is, as `DynamicPruner` notes it; None if nobody has said.
 
     Raises
     ------
@@ -99,6 +102,7 @@ class ScoreLog:
         self.n_examples = check_count("ScoreLog", "n_examples", n_examples, minimum=1)
         self.n_rows_per_shard = check_count("ScoreLog", "n_rows_per_shard", n_rows_per_shard, minimum=1)
         self.n_classes: int | None = None
+        self.data_fingerprint: str | None = None
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
         self._n_pending = self._epoch = 0
         with naming_what_failed(self.folder):
@@ -170,10 +174,40 @@ class ScoreLog:
                 "Pass positions in the full data set, not in a subset."
             )
         path = self.folder / f"epoch-{self._epoch:05d}-shard-{self._n_shards:06d}.safetensors"
-        settings = {"format": _FORMAT, "n_examples": self.n_examples}
+        settings = {
+            "format": _FORMAT,
+            "n_examples": self.n_examples,
+            "data_fingerprint": self.data_fingerprint,
+        }
         write_tensors(path, {"index": index, "logits": logits, "labels": labels}, settings)
         self._pending, self._n_pending = [], 0
         self._n_shards += 1
+
+    def note_data(self, data_fingerprint: str | None) -> None:
+        """Note which data the log is of, for the files that follow; `DynamicPruner` calls it.
+
+        Parameters
+        ----------
+        data_fingerprint : str or None
+            From `dataprune.data.fingerprint.fingerprint`; None is not known, and changes nothing.
+
+        Raises
+        ------
+        StateError
+            If the log is of other data.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, ScoreLog(folder, 2) as log:
+        ...     log.note_data("5f")
+        ...     log.note_data("3e")
+        Traceback (most recent call last):
+        dataprune.errors.StateError: These scores were made for other data: their fingerprint is 5f, the data set's ...
+        """
+        if data_fingerprint is not None and self.data_fingerprint is not None:
+            check_same_data({"data_fingerprint": self.data_fingerprint}, data_fingerprint)
+        self.data_fingerprint = self.data_fingerprint or data_fingerprint
 
     def close(self) -> None:
         """Write what is left; the log may be used further."""
@@ -241,6 +275,10 @@ class ScoreLog:
             scorer.set_epoch(epoch)
             scorer.update(torch.from_numpy(index), **signals)
             scorer.store_.flush()  # notes of the whole log would fill the memory
+        if self.data_fingerprint is not None:
+            scorer.store_.provenance = provenance(
+                scorer, data_fingerprint=self.data_fingerprint, epoch=int(scorer.store_.last_epoch.max())
+            )
         return scorer
 
     def _shards(self) -> list[tuple[Path, int, int]]:
@@ -257,6 +295,7 @@ class ScoreLog:
                 f"The log in {self.folder} was written for {settings['n_examples']} examples, "
                 f"but this data set has {self.n_examples}."
             )
+        self.note_data(settings.get("data_fingerprint"))
         n_classes = arrays["logits"].shape[1]
         if n_classes != (self.n_classes or n_classes):
             raise StateError(f"The log in {self.folder} holds logits of {self.n_classes} and of {n_classes} classes.")

@@ -22,6 +22,9 @@ SMOOTHINGS = ("last", "mean", "ema", "ema_plus_std")
 OBSERVED, PASS = 1, 2
 """Where the newest score of an example came from: the training pass, or a scoring pass."""
 
+ROWS_PER_COUNT = 1 << 16
+"""Visits that are counted at a time."""
+
 _ARRAYS = {"counts": np.int32, "last_epoch": np.int32, "source": np.int8}
 
 
@@ -158,8 +161,19 @@ class ExampleStore(ABC):
         --------
         >>> ScoreStore(2).flush()
         """
-        if not self.holds_notes and self._pending:
-            self.count_notes(self.take_notes())
+        if self.holds_notes:
+            return
+        pending, self._pending = self._pending, []
+        errors = []
+        while pending:  # in pieces: to sort and compare takes several times the memory of the notes
+            n_notes = int(np.searchsorted(np.cumsum([len(note[0]) for note in pending]), ROWS_PER_COUNT)) + 1
+            try:
+                self.count_notes(self._joined(pending[:n_notes]))
+            except InvalidValueError as error:
+                errors.append(error)
+            del pending[:n_notes]
+        if errors:
+            raise errors[0]
 
     def take_notes(self) -> Visits:
         """Hand out, and forget, what was noted since the last flush; waits for the device.
@@ -177,6 +191,9 @@ class ExampleStore(ABC):
         (array([1]), array([0, 0], dtype=int32))
         """
         pending, self._pending = self._pending, []
+        return self._joined(pending)
+
+    def _joined(self, pending: list[tuple[Tensor, Tensor, int, int]]) -> Visits:
         if not pending:
             nothing = np.zeros(0, np.int64)
             return Visits(nothing, np.zeros((0, *self._value_shape), np.float32), nothing, nothing)
@@ -386,6 +403,34 @@ class ExampleStore(ABC):
     @classmethod
     def _format(cls) -> str:
         return f"dataprune.{cls.__name__}/1"
+
+
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """Read where the scores of a file come from, whatever table it holds.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file that `ExampleStore.save` wrote.
+
+    Returns
+    -------
+    dict
+        Its ``provenance``.
+
+    Raises
+    ------
+    StateError
+        If the file is missing, damaged or not ours.
+
+    Examples
+    --------
+    >>> read_provenance("missing.safetensors")
+    Traceback (most recent call last):
+    dataprune.errors.StateError: The file missing.safetensors does not exist.
+    """
+    note: dict[str, Any] = read_tensors(path)[1].get("provenance", {})
+    return note
 
 
 class ScoreStore(ExampleStore):

@@ -99,7 +99,9 @@ def check_parts(
             )
         return
     if not isinstance(scorer, BatchScorer):
-        raise InvalidTypeError(f"DynamicPruner.scorer must be a BatchScorer or a DatasetScorer, got {scorer!r}.")
+        raise InvalidTypeError(
+            f"DynamicPruner.scorer must be a BatchScorer or a DatasetScorer, got {scorer!r}. A StaticPruner takes any."
+        )
     if refresh != "full" and not scorer.supports_observe:
         raise InvalidValueError(
             f"DynamicPruner.refresh must be 'full' for {type(scorer).__name__}, got {refresh!r}. "

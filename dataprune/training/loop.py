@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from dataprune.data.forward import Forward, default_forward, emulates_bf16, with_precision
 from dataprune.data.indexed import Indexed, IndexedDataset
 from dataprune.errors import InvalidTypeError, InvalidValueError, TrainingInterrupted, check_choice, check_positive
+from dataprune.scoring.provenance import model_hash
 from dataprune.scoring.score_log import ScoreLog
 from dataprune.scoring.scoring_pass import keeping_modes, to_device
 from dataprune.scoring.store import ExampleStore
@@ -102,7 +103,7 @@ def train(
         # As torch's own schedulers do: a second fit, or a resume, must not start from the rate that the first ended at.
         peak_rates=[group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups],
         lr_factor=lr_factor,
-        forward=forward,
+        forward=pruner.scorer_.wrap_forward(forward) if pruner.scorer_ and pruner.observes else forward,
         max_grad_norm=math.inf if max_grad_norm is None else max_grad_norm,
     )
     measure = partial(
@@ -134,6 +135,8 @@ def train(
     best.restore(model)
     pruner.best_epoch_ = best.epoch
     pruner.close()
+    if pruner.scorer_ is not None:
+        pruner.scorer_.store_.provenance["model_hash"] = model_hash(model)
 
 
 @dataclass(frozen=True)

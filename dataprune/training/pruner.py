@@ -244,6 +244,8 @@ class DynamicPruner(BaseEstimator):
         )
         self.n_epochs_ = len(self.plan_.n_kept)
         self.fingerprint_ = fingerprint(loader.dataset)
+        if log is not None:
+            log.note_data(self.fingerprint_)
         if scores is not None:
             check_same_data(scores.provenance, self.fingerprint_)
         self.scorer_: BatchScorer | None = scorer_at_work(self.scorer, loader.dataset, model=model)
@@ -329,6 +331,11 @@ class DynamicPruner(BaseEstimator):
         return self.scorer is not None and self.refresh != "observed" and self._selector.uses_scores
 
     @property
+    def observes(self) -> bool:
+        """Whether the training pass scores."""
+        return self.scorer_ is not None and self.refresh != "full"
+
+    @property
     def passes_add_signals(self) -> bool:
         """Whether scores come from scoring passes alone, whose forward gives more signals than that of training."""
         is_wrapped = type(self.scorer_).wrap_forward is not BatchScorer.wrap_forward if self.scorer_ else False
@@ -383,6 +390,7 @@ class DynamicPruner(BaseEstimator):
             n_keep = round_up_to_updates(n_keep, self.n_examples_, self.batch_size_, self.n_accumulation_)
         if self.scorer_ is not None:
             self.scorer_.set_epoch(epoch)
+            self.scorer_.store_.provenance["epoch"] = epoch
         if n_keep == self.n_examples_ and share is None:
             self.indices_, self.weights_ = np.arange(n_keep), np.ones(n_keep, np.float32)
         elif decision.reselect or n_keep != len(self.indices_):
@@ -499,7 +507,7 @@ class DynamicPruner(BaseEstimator):
         """
         self._check_started()
         start = time.perf_counter()
-        if self.scorer_ is not None and self.refresh != "full":
+        if self.scorer_ is not None and self.observes:
             self.scorer_.update(index, **signals)
         if self._log is not None:
             log_signals(self._log, index, epoch=self.epoch_, signals=signals)

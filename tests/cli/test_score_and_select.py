@@ -7,7 +7,9 @@ import pytest
 from cli_parts import run_cli, train_words, write_rows, write_texts
 
 from dataprune import ImportanceSample, NearDuplicate, TfidfDistance, TopK
+from dataprune.data.fingerprint import fingerprint
 from dataprune.data.reading import read_file
+from dataprune.data.score_files import read_note
 from dataprune.runs.scoring import DATASET_SCORERS
 from dataprune.runs.selecting import FILE_SELECTORS
 
@@ -274,3 +276,23 @@ def test_scores_of_other_data_are_refused(rows, tmp_path):
     done = run_cli("select", rows, *words)
     assert done.exit_code == 1
     assert "has a score of row 99, but the data have 28 rows" in done.stderr
+
+
+def test_a_parquet_file_of_scores_says_where_they_come_from(rows, tmp_path):
+    scores = tmp_path / "s.parquet"
+    assert run_cli("score", rows, "--scorer", "tfidf-distance", "--output", scores).exit_code == 0
+    assert run_cli("select", rows, "--scores", scores, "--keep-fraction", 0.5, "-o", tmp_path / "o.csv").exit_code == 0
+    note = read_note(scores)
+    assert note["scorer"].startswith("TfidfDistance(")
+    others = [{"utterance": text.upper()} for text in TEXTS]  # as many
+    write_rows(tmp_path / "others.jsonl", others)
+    done = run_cli(
+        "select", tmp_path / "others.jsonl", "--scores", scores, "--keep-fraction", 0.5, "-o", tmp_path / "p.csv"
+    )
+    assert done.exit_code == 1
+    theirs = fingerprint(read_file(tmp_path / "others.jsonl"))
+    assert (
+        f"These scores were made for other data: their fingerprint is {note['data_fingerprint'][:12]}, the data set's "
+        f"is {theirs[:12]}. Use the rows, the order" in done.stderr
+    )
+    assert not (tmp_path / "p.csv").exists()

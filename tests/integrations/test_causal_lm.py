@@ -87,12 +87,29 @@ def test_training_with_adapters_alone_lowers_the_loss(tmp_path):
     torch.testing.assert_close(model.get_base_model().transformer.wte.weight, base, rtol=0, atol=0)
 
 
-def test_grand_of_the_adapters_alone(tmp_path):
-    model = with_adapters(task_type=TaskType.CAUSAL_LM)
-    run = train(tmp_path, model, GraNd(), learning_rate=0.01, refresh="full")
-    scores = run.pruner.scorer_.scores_
-    assert np.isfinite(scores).all()
-    assert len(set(scores.tolist())) > N // 2
+def adapter_norms(model):
+    """The norm of the gradient of each answer's loss over the adapters, one example at a time and without padding."""
+    names, adapters = zip(*[(name, p) for name, p in model.named_parameters() if p.requires_grad], strict=True)
+    assert names
+    assert all("lora_" in name for name in names)
+    norms = []
+    for row in make_rows():
+        logits = model.eval()(torch.tensor([row["input_ids"]])).logits[0].log_softmax(-1)
+        answers = [(t, token) for t, token in enumerate(row["labels"]) if token != -100]
+        loss = -sum(logits[t - 1, token] for t, token in answers)
+        found = torch.autograd.grad(loss, adapters)
+        norms.append(float(sum(gradient.double().square().sum() for gradient in found) ** 0.5))
+    return np.array(norms)
+
+
+@pytest.mark.parametrize("scorer", [GraNd(), GraNd(parameters=lambda name: "lora_" in name)], ids=["all", "named"])
+def test_grand_of_the_adapters_alone(tmp_path, scorer):
+    # Both factors are random: neither gradient is 0.
+    model = with_adapters(task_type=TaskType.CAUSAL_LM, init_lora_weights=False)
+    expected = adapter_norms(model)
+    run = train(tmp_path, model, scorer, learning_rate=0.0, refresh="full")
+    np.testing.assert_allclose(run.pruner.scorer_.scores_, expected, rtol=1e-5)
+    assert set(run.pruner.indices_) == set(np.argsort(-expected)[: N // 2])
 
 
 def test_the_losses_add_up_to_the_models_own():

@@ -150,6 +150,27 @@ def test_a_bert_is_the_slow_loop_though_it_looks_up_positions_once_for_the_whole
     check(BERT, batch, n)
 
 
+def without_padding(batch, i):
+    """Example i as a batch of one, cut to its own tokens, as if it had never been in a longer batch."""
+    n_tokens, n_own = batch["attention_mask"].shape[1], int(batch["attention_mask"][i].sum())
+    return {k: v[i : i + 1, :n_own] if v.shape[1:] == (n_tokens,) else v[i : i + 1] for k, v in batch.items()}
+
+
+@settings(max_examples=20, deadline=None)
+@given(n=batch_sizes, n_tokens=st.integers(2, 7), joint=st.booleans(), seed=seeds)
+def test_padding_counts_for_nothing(*, n, n_tokens, joint, seed):
+    draw, batch = generator(seed), token_batch(n, n_tokens, seed)
+    if joint:
+        tags = torch.randint(2, (n, n_tokens), generator=draw).masked_fill(batch["attention_mask"] == 0, -100)
+        batch |= {"slot_labels": tags, "intent_labels": torch.randint(3, (n,), generator=draw)}
+    else:
+        batch |= {"labels": torch.randint(3, (n,), generator=draw)}
+    model = (JOINT if joint else BERT).eval()
+    fast = gradient_norms(model, batch, default_forward, check_rows=True)
+    alone = [slow_norms(model, without_padding(batch, i), default_forward, 1)[0] for i in range(n)]
+    torch.testing.assert_close(fast, torch.tensor(alone), rtol=1e-5, atol=1e-7)
+
+
 @settings(max_examples=10, deadline=None)
 @given(n=batch_sizes, n_tokens=lengths, seed=seeds)
 def test_a_joint_model_with_labels_per_token_is_the_slow_loop(n, n_tokens, seed):

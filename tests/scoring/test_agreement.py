@@ -17,21 +17,26 @@ B = A + RNG.normal(size=200)
 
 
 def test_a_score_agrees_with_itself_and_disagrees_with_its_negative():
-    found = agreement({"a": A, "same": A.copy(), "minus": -A}, keep_fraction=0.25)
+    found = agreement({"a": A, "same": A.copy(), "minus": -A}, keep_fraction=0.25, n_bootstrap=50)
     same, minus, _ = found.pairs
-    for value in (same.spearman, same.low, same.high, same.kendall, same.overlap):
+    for value in (same.spearman, same.low, same.high, same.kendall, same.kendall_low, same.kendall_high):
         assert value == pytest.approx(1.0)
-    for value in (minus.spearman, minus.low, minus.high, minus.kendall):
+    for value in (minus.spearman, minus.low, minus.high, minus.kendall, minus.kendall_low, minus.kendall_high):
         assert value == pytest.approx(-1.0)
-    assert minus.overlap == 0.0
+    assert (same.overlap, same.overlap_low, same.overlap_high) == (1.0, 1.0, 1.0)
+    assert (minus.overlap, minus.overlap_low, minus.overlap_high) == (0.0, 0.0, 0.0)
 
 
-def test_the_interval_holds_the_correlation_and_narrows_with_more_examples():
-    wide = agreement({"a": A[:40], "b": B[:40]}, keep_fraction=0.5).pairs[0]
-    narrow = agreement({"a": A, "b": B}, keep_fraction=0.5).pairs[0]
+def test_the_intervals_hold_their_values_and_narrow_with_more_examples():
+    wide = agreement({"a": A[:40], "b": B[:40]}, keep_fraction=0.5, n_bootstrap=300).pairs[0]
+    narrow = agreement({"a": A, "b": B}, keep_fraction=0.5, n_bootstrap=300).pairs[0]
     for pair in (wide, narrow):
         assert pair.low < pair.spearman < pair.high
+        assert pair.kendall_low < pair.kendall < pair.kendall_high
+        assert pair.overlap_low < pair.overlap < pair.overlap_high
     assert narrow.high - narrow.low < wide.high - wide.low
+    assert narrow.kendall_high - narrow.kendall_low < wide.kendall_high - wide.kendall_low
+    assert narrow.overlap_high - narrow.overlap_low < wide.overlap_high - wide.overlap_low
 
 
 def test_scores_at_random_overlap_as_chance_says():
@@ -67,7 +72,9 @@ def test_fitted_scorers_and_plain_scores_may_be_mixed():
 
 def test_stability_over_seeds_is_the_agreement_of_its_scores():
     found = agreement(
-        {seed: A + 0.1 * np.random.default_rng(seed).normal(size=200) for seed in (0, 1, 2)}, keep_fraction=0.3
+        {seed: A + 0.1 * np.random.default_rng(seed).normal(size=200) for seed in (0, 1, 2)},
+        keep_fraction=0.3,
+        n_bootstrap=50,
     )
     assert [(pair.first, pair.second) for pair in found.pairs] == [("0", "1"), ("0", "2"), ("1", "2")]
     assert min(pair.spearman for pair in found.pairs) > 0.95
@@ -85,7 +92,9 @@ def test_examples_that_a_score_has_not_seen_are_left_out_and_counted():
 
 def test_a_constant_score_has_no_correlation():
     pair = agreement({"a": A, "constant": np.ones(200)}, keep_fraction=0.5, n_bootstrap=20).pairs[0]
-    assert all(math.isnan(value) for value in (pair.spearman, pair.low, pair.high, pair.kendall))
+    correlations = (pair.spearman, pair.low, pair.high, pair.kendall, pair.kendall_low, pair.kendall_high)
+    assert all(math.isnan(value) for value in correlations)
+    assert 0 <= pair.overlap_low <= pair.overlap_high <= 1
 
 
 def test_infinite_scores_are_ranks_like_others():
@@ -98,11 +107,13 @@ def test_it_prints_as_a_table_and_becomes_a_data_frame():
     found = agreement({"el2n": A, "loss": B}, keep_fraction=0.3, n_bootstrap=100)
     head, names, row = str(found).split("\n")
     assert head == "200 examples, 60 kept by each score; by chance two share 0.30 of them."
-    assert names.split() == ["first", "second", "spearman", "95%", "interval", "kendall", "overlap"]
+    interval = ["95%", "interval"]
+    assert names.split() == ["first", "second", "spearman", *interval, "kendall", *interval, "overlap", *interval]
     pair = found.pairs[0]
     assert row.split() == [
         "el2n", "loss", f"{pair.spearman:.2f}", f"{pair.low:.2f}", "to", f"{pair.high:.2f}", f"{pair.kendall:.2f}",
-        f"{pair.overlap:.2f}",
+        f"{pair.kendall_low:.2f}", "to", f"{pair.kendall_high:.2f}", f"{pair.overlap:.2f}", f"{pair.overlap_low:.2f}",
+        "to", f"{pair.overlap_high:.2f}",
     ]  # fmt: skip
     frame = found.to_pandas()
     assert frame.loc[0, "spearman"] == pair.spearman

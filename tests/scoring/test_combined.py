@@ -6,12 +6,16 @@ import torch
 from dataset_scorer_laws import check_dataset_scorer
 from sklearn.base import clone
 from torch import nn
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
 from dataprune import EL2N, Loss
 from dataprune.errors import DataPruneError, InvalidTypeError, InvalidValueError, NotFittedError
 from dataprune.scoring.combined import Combined, rank_average, ranks_among
 from dataprune.scoring.embedding import PrototypeDistance
+from dataprune.scoring.gradient_variance import VarianceOfGradients
+from dataprune.scoring.information import PVI
 from dataprune.scoring.metadata import ColumnScore, FunctionScore
+from dataprune.scoring.perplexity import Perplexity
 from dataprune.scoring.text import TfidfDistance
 
 WORDS = ["jazz", "rock", "pop", "jazz", "soul", "jazz"]
@@ -76,7 +80,7 @@ def test_nested_parameters_are_reached_by_name():
         scorer.set_params(nobody__negate=True)
 
 
-def test_the_model_goes_to_those_that_look_at_its_signals_alone():
+def test_each_scorer_gets_what_its_own_fit_takes():
     X = [(torch.tensor([float(i), float(-i)]), i % 2) for i in range(8)]
     scorer = Combined([("el2n", EL2N()), ("x", FunctionScore(first_value))]).fit(X, model=nn.Identity(), batch_size=3)
     np.testing.assert_array_equal(scorer.scorers_["el2n"].scores_, EL2N().fit(X, model=nn.Identity()).scores_)
@@ -84,6 +88,86 @@ def test_the_model_goes_to_those_that_look_at_its_signals_alone():
     assert nested.scores_.shape == (8,)
     with pytest.raises(InvalidTypeError, match=r"EL2N.fit\(\) needs model=..."):
         Combined([("el2n", EL2N())]).fit(X)
+
+
+def seeded_linear(seed, n_inputs=2):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Linear(n_inputs, 2)
+
+
+def test_pvi_takes_the_model_and_its_null_model_alone():
+    model, null = (
+        seeded_linear(0),
+        {"null_model": seeded_linear(1), "null_dataset": [(torch.zeros(2), y) for _, y in POINTS]},
+    )
+    scorer = Combined([("pvi", PVI()), ("loss", Loss())]).fit(POINTS, model=model)
+    np.testing.assert_array_equal(scorer.scorers_["pvi"].scores_, PVI().fit(POINTS, model=model).scores_)
+    np.testing.assert_array_equal(scorer.transform(POINTS, model=model), scorer.scores_)
+    scorer.fit(POINTS, model=model, fit_arguments={"pvi": null})
+    np.testing.assert_array_equal(scorer.scorers_["pvi"].scores_, PVI().fit(POINTS, model=model, **null).scores_)
+    inner = {"inner": {"fit_arguments": {"pvi": null}}}
+    nested = Combined([("inner", Combined(scorer.scorers))]).fit(POINTS, model=model, fit_arguments=inner)
+    np.testing.assert_allclose(nested.scorers_["inner"].scores_, scorer.scores_)
+
+
+def test_the_variance_of_gradients_takes_its_own_checkpoints():
+    checkpoints = [nn.Sequential(seeded_linear(seed), nn.Tanh(), seeded_linear(seed + 9)) for seed in range(3)]
+    own = {"vog": {"model": checkpoints}}
+    scorer = Combined([("el2n", EL2N()), ("vog", VarianceOfGradients())])
+    scorer.fit(POINTS, model=checkpoints[-1], fit_arguments=own)
+    expected = [
+        EL2N().fit(POINTS, model=checkpoints[-1]).scores_,
+        VarianceOfGradients().fit(POINTS, model=checkpoints).scores_,
+    ]
+    np.testing.assert_array_equal(scorer.scores_, rank_average(expected))
+    found = scorer.transform(POINTS, model=checkpoints[-1], fit_arguments=own)
+    np.testing.assert_array_equal(found, scorer.scores_)
+
+
+def test_a_perplexity_and_an_encoder_get_models_of_their_own(tokenizer):
+    sizes = {"vocab_size": len(tokenizer), "bos_token_id": 2, "eos_token_id": 3, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        decoder = GPT2LMHeadModel(GPT2Config(**sizes))
+        bert = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+        encoder = BertModel(BertConfig(vocab_size=len(tokenizer), **bert))
+    own = {
+        "perplexity": {"model": decoder, "tokenizer": tokenizer, "batch_tokens": 64},
+        "distance": {"model": encoder, "tokenizer": tokenizer, "max_length_tokens": 8},
+    }
+    parts = [("perplexity", Perplexity()), ("distance", PrototypeDistance(n_prototypes=2, column="text"))]
+    task = [("votes", ColumnScore("votes"))]
+    scorer = Combined(parts + task)
+    unused = nn.Linear(1, 2)  # the task's, which goes before none of one's own
+    check_dataset_scorer(scorer, ROWS, row_by_row=False, permutes=False, model=unused, fit_arguments=own)
+    scorer.fit(ROWS, model=unused, fit_arguments=own)
+    for name, part in parts:
+        np.testing.assert_array_equal(scorer.scorers_[name].scores_, part.fit(ROWS, **own[name]).scores_)
+    with pytest.raises(InvalidTypeError, match=r"Perplexity needs model=... as a causal language model .*, got Linear"):
+        scorer.fit(ROWS, model=unused, fit_arguments={"distance": own["distance"]})
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"vote": {}}, r"fit_arguments must be for scorers named 'tfidf', 'votes', got 'vote'"),
+        (
+            {"votes": {"tokenizer": 1}},
+            r"\['votes'\] must be keywords of ColumnScore.fit\(\), got \['tokenizer'\]: .*unexpected",
+        ),
+        ({"votes": {"dataset": 1}}, r"got \['dataset'\]: multiple values for argument 'dataset'"),
+        ({"votes": 1}, r"fit_arguments must be a mapping \{name: \{keyword: value\}\}, got \{'votes': 1\}"),
+        ([], r"fit_arguments must be a mapping .*, got \[\]"),
+    ],
+)
+def test_arguments_that_no_scorer_takes_are_refused(own, words):
+    scorer = Combined(parts())
+    with pytest.raises(DataPruneError, match=words):
+        scorer.fit(ROWS, fit_arguments=own)
+    assert not hasattr(scorer, "scorers_")
+    with pytest.raises(DataPruneError, match=words.replace("fit\\(", "transform\\(")):
+        scorer.fit(ROWS).transform(ROWS, fit_arguments=own)
 
 
 def test_other_rows_rank_among_the_fitted_ones():

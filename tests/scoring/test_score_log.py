@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataprune import EL2N, JointEL2N, Loss
+from dataprune import EL2N, ConstantScheduler, DynamicPruner, JointEL2N, Loss, RandomK
+from dataprune.data.fingerprint import fingerprint
 from dataprune.errors import DataPruneError, InvalidTypeError, InvalidValueError, OutputError, StateError
 from dataprune.scoring.dynamics import AUM, Cartography, Forgetting
 from dataprune.scoring.score_log import ScoreLog
@@ -194,6 +195,23 @@ def test_a_log_of_other_data_is_refused(tmp_path):
     assert again.n_classes == C
     with pytest.raises(InvalidValueError, match="This log holds logits of 4 classes, but got 3"):
         again.update(torch.tensor([0]), epoch=1, logits=torch.zeros(1, 3), labels=torch.tensor([0]))
+
+
+def test_a_log_of_other_data_of_the_same_size_is_refused(tmp_path):
+    def train(data, log):
+        pruner = DynamicPruner(None, RandomK(), ConstantScheduler(keep_fraction=1.0))
+        return pruner.fit(data, model=torch.nn.Linear(2, C), n_epochs=1, batch_size=5, log=log)
+
+    data, others = ([(torch.rand(2), i % C) for i in range(N)] for _ in range(2))
+    with ScoreLog(tmp_path, N) as log:
+        train(data, log)
+    again = ScoreLog(tmp_path, N)
+    with pytest.raises(StateError, match=r"their fingerprint is [0-9a-f]{12}, the data set's is [0-9a-f]{12}"):
+        train(others, again)
+    train(data, again)
+    note = again.replay(EL2N()).store_.provenance
+    assert note["data_fingerprint"] == fingerprint(data)
+    assert note["epoch"] == 0
 
 
 def test_shards_of_two_logs_in_one_folder_are_refused(tmp_path):

@@ -212,7 +212,7 @@ def test_the_scheduler_of_infobatch_drops_its_share_of_what_is_below_the_mean():
 
     pruner.fit(points(), model=classifier(p_dropout=0.0), n_epochs=5, batch_size=8, callbacks=[note])
     kept = [record.n_kept for record in pruner.history_]
-    assert kept == [N, *(N - int(0.5 * n + 0.5) for n in below[:3]), N]
+    assert kept == [N, *(N - n // 2 for n in below[:3]), N]
     for epoch in (1, 2, 3):
         n_dropped = N - kept[epoch]
         others = kept[epoch] / N

@@ -113,10 +113,16 @@ def test_a_score_file_says_where_its_scores_come_from(tmp_path):
     assert note["scorer"] == "EL2N(smoothing='mean')"
     assert note["model_hash"] == model_hash(model)
     assert {"torch", "dataprune", "transformers", "numpy"} == note["versions"].keys()
+    assert note["epoch"] == 0
+    assert scorer.partial_fit(points(), model=model).store_.provenance["epoch"] == 1
     ours = pruner()
     ours.attach(loader(), n_epochs=2)
     assert ours.scorer_.store_.provenance["data_fingerprint"] == note["data_fingerprint"]
     assert ours.scorer_.store_.provenance["random_state"] == 0
+    ours.fit(points(), model=model, n_epochs=3, batch_size=8)
+    ours.scorer_.store_.save(tmp_path / "run.safetensors")
+    note = ScoreStore.load(tmp_path / "run.safetensors").provenance
+    assert (note["epoch"], note["model_hash"]) == (2, model_hash(model))
 
 
 def test_scores_of_other_data_are_refused_and_both_fingerprints_named(tmp_path):

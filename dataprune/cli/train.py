@@ -112,6 +112,15 @@ def train(  # numpydoc ignore=PR01
             metavar="NAME=VALUE", help="A parameter of the selector: n_strata=20; repeatable.", rich_help_panel=PRUNING
         ),
     ] = None,
+    group_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Column of the groups, else the labels: a value per row or, for class-floor, a list; of tags the slot "
+            "types. For submodular-mixture and --selector-arg by=groups.",
+            rich_help_panel=PRUNING,
+        ),
+    ] = RunConfig.group_column,
     refresh: Refresh = str(RunConfig.refresh),
     scores: Annotated[
         str | None,

@@ -15,6 +15,7 @@ from dataprune.errors import InvalidValueError, check_choice
 from dataprune.models import load_encoder, load_tokenizer
 from dataprune.recipes import RECIPES
 from dataprune.runs.config import RunConfig
+from dataprune.runs.groups import groups_of
 from dataprune.scheduling.budget import Budget
 from dataprune.scheduling.by_name import make_scheduler
 from dataprune.scheduling.cyclic import ConstantScheduler
@@ -28,7 +29,7 @@ from dataprune.scoring.information import PVI
 from dataprune.scoring.perplexity import Perplexity
 from dataprune.scoring.store import ScoreStore
 from dataprune.scoring.uncertainty import Entropy, Loss, Margin
-from dataprune.selection.balanced import ClassBalanced, ClassFloor
+from dataprune.selection.balanced import ClassBalanced, ClassFloor, check_classes
 from dataprune.selection.base import Selector
 from dataprune.selection.budgeted import BudgetedTopK
 from dataprune.selection.clustered import ClusteredK, KCenter
@@ -324,7 +325,13 @@ def _without_warm_up(static: StaticPruner, seed: int) -> DynamicPruner:
 
 
 def prepare(
-    pruner: DynamicPruner, raw: datasets.Dataset, encoded: datasets.Dataset, *, task: Task, model: str
+    pruner: DynamicPruner,
+    raw: datasets.Dataset,
+    encoded: datasets.Dataset,
+    *,
+    task: Task,
+    model: str,
+    group_column: str | None = None,
 ) -> tuple[dict[str, Any], float]:
     """Fit a scorer of the data itself, and find what the selector needs to know of the examples.
 
@@ -340,6 +347,8 @@ def prepare(
         Knows the columns.
     model : str
         Folder or hub name of the encoder, for embeddings.
+    group_column : str, optional
+        Column of `raw` that the groups are read from, as `groups_of` does; by default they are the classes.
 
     Returns
     -------
@@ -347,12 +356,28 @@ def prepare(
         ``labels``, and ``groups`` and ``features`` where the selector needs them: classes and embeddings.
     seconds : float
         What it took.
+
+    Raises
+    ------
+    InvalidTypeError
+        If the groups are not of one kind.
+    InvalidValueError
+        If the selector needs groups and there are none, or takes one group per example and there are several.
     """
     start = time.perf_counter()
     selector: Selector = TopK() if pruner.selector is None else pruner.selector
     known: dict[str, Any] = {} if task.class_column is None else {"labels": encoded[task.class_column][:]}
-    if "groups" in selector.needs and known:
-        known["groups"] = known["labels"]
+    if "groups" in selector.needs:
+        if group_column is not None:
+            known["groups"] = groups_of(raw, encoded, group_column, task=task)
+            check_classes(selector, "groups", known["groups"])
+        elif known:
+            known["groups"] = known["labels"]
+        else:
+            raise InvalidValueError(
+                f"train.group_column must be given for {type(selector).__name__}, for the task {task.name!r} has no "
+                "class per example, got None."
+            )
     if "features" in selector.needs:
         known["features"] = embed_texts(task.texts(raw), load_encoder(model), load_tokenizer(model))
     if isinstance(pruner.scorer, DatasetScorer):

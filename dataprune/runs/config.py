@@ -49,6 +49,9 @@ class RunConfig:
         A key of `SELECTORS`.
     selector_args : dict of str to object, default={}
         The selector's parameters by name.
+    group_column : str or None, default=None
+        Column that a selector's groups are read from: one value or a list per example; of a column of tags the types
+        of slots. By default the classes.
     refresh : str or float, default="observed"
         Where scores come from, as in `DynamicPruner`.
     recipe : str or None, default=None
@@ -102,6 +105,7 @@ class RunConfig:
     scorer_args: dict[str, Any] = field(default_factory=dict)
     selector: str = "top-k"
     selector_args: dict[str, Any] = field(default_factory=dict)
+    group_column: str | None = None
     refresh: str | float = "observed"
     recipe: str | None = None
     recipe_args: dict[str, Any] = field(default_factory=dict)

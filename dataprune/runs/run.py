@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from dataprune import __version__
 from dataprune.data.files import naming_what_failed, write_atomically, write_json
+from dataprune.data.fingerprint import fingerprint
 from dataprune.data.forward import PRECISIONS, default_forward, with_precision
 from dataprune.data.loading import LoadedData, load_data
 from dataprune.data.tasks import TASKS, ClassificationTask, Task, TextTask, check_task, guess_task
@@ -35,8 +36,8 @@ from dataprune.scheduling.cyclic import CyclicScheduler
 from dataprune.scheduling.plan import Plan
 from dataprune.scoring.base import BatchScorer, DatasetScorer
 from dataprune.scoring.information import ReducibleLoss
-from dataprune.scoring.provenance import model_hash
-from dataprune.scoring.store import ExampleStore
+from dataprune.scoring.provenance import check_same_data
+from dataprune.scoring.store import ExampleStore, read_provenance
 from dataprune.selection.base import Selector
 from dataprune.training.evaluation import evaluate
 from dataprune.training.history import SECONDS
@@ -88,6 +89,11 @@ def check_config(config: RunConfig) -> None:
         check_count("train", "image_size", config.image_size, minimum=1)
     # A rehearsal on stand-ins: what the pruner refuses now, it would refuse after the data were read.
     pruner = make_pruner(config, ClassificationTask() if config.task is None else TASKS[config.task]())
+    if config.group_column is not None and getattr(pruner.selector, "by", "groups") != "groups":
+        raise InvalidValueError(
+            f"train.group_column must be left out with {pruner.selector!r}, which reads the labels, got "
+            f"{config.group_column!r}. Pass --selector-arg by=groups."
+        )
     if config.budget:  # what it is enough for depends on the data
         Budget(**config.budget).check()
         pruner.set_params(scheduler__keep_fraction=RunConfig.keep_fraction)
@@ -171,6 +177,8 @@ def plan(config: RunConfig) -> tuple[Plan, list[str]]:
 def _load(config: RunConfig) -> tuple[LoadedData, Task]:
     data = load_data(config.data, columns=config.columns or None, random_state=config.seed)
     names = data.splits["train"].column_names
+    if config.group_column is not None:
+        check_choice("train", "group_column", config.group_column, names)
     kind = TASKS[guess_task(data.columns, names=names) if config.task is None else config.task]
     settings = {name: getattr(config, name) for name in kind.settings()} | {"columns": data.columns}
     return data, kind(**settings).fit(data.splits["train"])
@@ -232,7 +240,16 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
         notes.append(found)
     collator = task.collator(tokenizer)
     checkpoint_dir = output_dir / CHECKPOINTS
-    known, prepared_seconds = prepare(pruner, data.splits["train"], splits["train"], task=task, model=config.model)
+    known, prepared_seconds = prepare(
+        pruner,
+        data.splits["train"],
+        splits["train"],
+        task=task,
+        model=config.model,
+        group_column=config.group_column,
+    )
+    if config.scores is not None and config.recipe is not None:  # `fit` sees to the others
+        check_same_data(read_provenance(config.scores), fingerprint(splits["train"]))
     pruner.fit(
         splits["train"],
         model=model,
@@ -429,9 +446,7 @@ def _write_results(
     write_atomically(output_dir / "history.csv", lambda path: pruner.history_.to_pandas().to_csv(path, index=False))
     scores = np.full(pruner.n_examples_, np.nan, np.float32)
     if pruner.scorer_ is not None:
-        store = pruner.scorer_.store_
-        store.provenance["model_hash"] = model_hash(model)
-        store.save(output_dir / "scores.safetensors")
+        pruner.scorer_.store_.save(output_dir / "scores.safetensors")
         scores = pruner.scorer_.scores_
     kept = np.zeros(pruner.n_examples_, bool)
     kept[pruner.indices_] = True

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dataprune.errors import InvalidTypeError, InvalidValueError
 from dataprune.selection.base import Candidates, Seed, Selection, Selector
+from dataprune.selection.columns import has_several
 from dataprune.selection.ranked import TopK
 
 
@@ -47,6 +48,11 @@ class SelectorWrapper(Selector):
     def needs(self) -> frozenset[str]:  # type: ignore[override]
         """Keywords of `fit` that the wrapper or the inner selector cannot do without."""
         return self._own_needs() | self._inner.needs
+
+    @property
+    def takes_several(self) -> frozenset[str]:  # type: ignore[override]
+        """Columns that may hold several values per example, for the wrapper or the inner selector."""
+        return self._inner.takes_several
 
     @property
     def reweighs(self) -> bool:
@@ -149,10 +155,11 @@ def class_numbers(owner: str, by: str, column: NDArray[Any]) -> tuple[NDArray[An
     >>> class_numbers("ClassBalanced", "labels", np.array(["b", "a", "b"]))
     (array(['a', 'b'], dtype='<U1'), array([1, 0, 1]))
     """
-    if column.ndim != 1:
+    if has_several(column):
+        got = f"the shape {column.shape}" if column.ndim != 1 else "several"
         raise InvalidValueError(
-            f"{owner}.fit() needs {by} with one value per example, got the shape {column.shape}. "
-            "For examples with several values pass the one that matters, such as the rarest."
+            f"{owner}.fit() needs {by} with one value per example, got {got}. "
+            "For examples with several values pass the one that matters, such as the rarest, or take ClassFloor."
         )
     try:
         values, numbers = np.unique(column, return_inverse=True)

@@ -20,6 +20,7 @@ from dataprune.errors import (
     check_fraction,
     check_numbers,
 )
+from dataprune.selection.columns import several_values
 
 Seed = int | Sequence[int] | None
 
@@ -33,9 +34,9 @@ class Candidates:
     scores : ndarray of float, shape (n,)
         Higher = harder; inside `Selector._choose` none is NaN.
     labels : ndarray, shape (n,), optional
-        Class of each row.
+        Class of each row; for selectors that take several also a list of them, or bool of shape (n, n_classes).
     groups : ndarray, shape (n,), optional
-        Group of each row: a dialogue, a source, a task.
+        Group of each row: a dialogue, a source, a task; or several, as of labels.
     features : ndarray, shape (n, D), optional
         Where each row lies.
     cost : ndarray of float, shape (n,), optional
@@ -121,6 +122,9 @@ class Selector(BaseEstimator, ABC):
     # Keywords of `fit` (``labels``, ``groups``, ``features``, ``cost``) that may not be left out.
     needs: ClassVar[frozenset[str]] = frozenset()
 
+    # Those of ``labels`` and ``groups`` that may hold several values per example.
+    takes_several: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(self, *, keep_fraction: float = 1.0, random_state: Seed = None) -> None:
         self.keep_fraction = keep_fraction
         self.random_state = random_state
@@ -171,11 +175,12 @@ class Selector(BaseEstimator, ABC):
         scores : array-like, shape (n_examples,)
             Higher = harder; NaN = never seen.
         labels : array-like, shape (n_examples,), optional
-            Class of each example, for selectors that balance classes; the others ignore it.
+            Class of each example, for selectors that balance classes; the others ignore it. `ClassFloor` also takes a
+            list or set of classes per example, or a boolean matrix of shape (n_examples, n_classes).
         n_keep : int, optional
             How many to keep; by default ``keep_fraction`` of all, to the nearest, half up, at least 1.
         groups : array-like, shape (n_examples,), optional
-            Group of each example, for selectors that know groups.
+            Group of each example, for selectors that know groups; `ClassFloor` also takes several, as of labels.
         features : array-like, shape (n_examples, D), optional
             Where each example lies, for selectors that look for coverage.
         cost : array-like, shape (n_examples,), optional
@@ -225,7 +230,7 @@ class Selector(BaseEstimator, ABC):
                 if name in self.needs:
                     raise InvalidValueError(f"{owner}.fit() needs {name}=..., got None.")
                 continue
-            array = _column(owner, name, column)
+            array = several_values(column) if name in self.takes_several else _column(owner, name, column)
             if array.ndim == 0 or len(array) != len(values):
                 got = "one value" if array.ndim == 0 else len(array)
                 raise InvalidValueError(f"{owner}.fit() needs {name} for each of {len(values)} scores, got {got}.")

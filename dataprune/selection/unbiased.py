@@ -45,9 +45,9 @@ class SoftPrune(Selector):
     weights times ``n_kept / n_examples`` are these, so that their mean over a batch, and not their sum over an epoch,
     is right: ``E[mean(w g)]`` over the kept is the mean gradient over all. Where the group is so small that a weight
     would pass `max_weight`, it grows by the next scores above, ties whole, up to all rows: then it is a uniform draw
-    with weights 1. An example that was never seen (NaN) is never dropped, so that where these leave little of the budget the few
-    others weigh more; only where there are more of them than the budget holds is the draw among them, with weights 1,
-    and stands for them alone.
+    with weights 1. An example that was never seen (NaN) is never dropped, so that where these leave little of the
+    budget the few others weigh more; only where there are more of them than the budget holds is the draw among them,
+    with weights 1, and stands for them alone.
 
     References
     ----------

@@ -19,6 +19,7 @@ from dataprune.scoring.score_log import ScoreLog
 from dataprune.scoring.store import ExampleStore
 from dataprune.selection.base import Selector
 from dataprune.selection.batch import BatchPolicy
+from dataprune.selection.columns import several_values
 
 
 def check_parts(
@@ -168,7 +169,11 @@ def known_columns(selector: Selector, **columns: Any) -> dict[str, NDArray[Any]]
     >>> known_columns(TopK(), labels=[0, 1], cost=None)
     {'labels': array([0, 1])}
     """
-    known = {name: np.asarray(column) for name, column in columns.items() if column is not None}
+    known = {
+        name: several_values(column) if name in selector.takes_several else np.asarray(column)
+        for name, column in columns.items()
+        if column is not None
+    }
     missing = sorted(selector.needs - known.keys())
     if missing:
         raise InvalidValueError(

@@ -180,7 +180,7 @@ class DynamicPruner(BaseEstimator):
         labels : array-like, shape (n_examples,), optional
             Class of each example, for selectors that balance classes.
         groups : array-like, shape (n_examples,), optional
-            Group of each example, for selectors that know groups.
+            Group of each example, for selectors that know groups; for `ClassFloor` also a list of several.
         features : array-like, shape (n_examples, D), optional
             Where each example lies, for selectors that look for coverage.
         cost : array-like, shape (n_examples,), optional
@@ -911,7 +911,7 @@ class DynamicPruner(BaseEstimator):
         labels : array-like, shape (n_examples,), optional
             Class of each example, for selectors that balance classes.
         groups : array-like, shape (n_examples,), optional
-            Group of each example, for selectors that know groups.
+            Group of each example, for selectors that know groups; for `ClassFloor` also a list of several.
         features : array-like, shape (n_examples, D), optional
             Where each example lies, for selectors that look for coverage.
         cost : array-like, shape (n_examples,), optional

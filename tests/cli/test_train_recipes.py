@@ -35,6 +35,16 @@ def test_a_recipe_runs_from_the_command_line(name, texts, tmp_path, tiny_encoder
     assert f'"recipe": "{name}"' in done.stdout
 
 
+def test_losses_of_other_rows_are_refused(texts, tmp_path, tiny_encoder_dir):
+    store = ScoreStore(43)
+    store.update(torch.arange(43), torch.linspace(0, 1, 43), epoch=0)
+    store.provenance = {"data_fingerprint": "0123456789abcdef"}
+    words = train_words(texts, tiny_encoder_dir, tmp_path / "run", "--recipe", "rho_loss")
+    done = run_cli(*words, "--scores", store_file(store, tmp_path))
+    assert done.exit_code == 1
+    assert "made for other data: their fingerprint is 0123456789ab, the data set's is" in done.stderr
+
+
 def store_file(store, folder):
     store.save(folder / "irreducible.safetensors")
     return folder / "irreducible.safetensors"

@@ -120,12 +120,15 @@ def test_classes_draw_independently_and_the_seed_decides():
     assert not np.array_equal(first.indices_[:10], first.indices_[10:] - 20)
 
 
-def test_slot_types_are_kept_by_one_group_per_sentence():
-    sentences = [["O", "city"], ["O"], ["O", "city", "airline_code"], ["O", "city"], ["O"]]
-    counts = {slot: sum(slot in slots for slots in sentences) for slots in sentences for slot in slots}
-    rarest = [min(slots, key=lambda slot: counts[slot]) for slots in sentences]
-    kept = ClassFloor(by="groups").fit([0.9, 0.8, 0.1, 0.7, 0.6], groups=rarest, n_keep=3).indices_
-    assert {slot for i in kept for slot in sentences[i]} == {"O", "city", "airline_code"}
+def test_the_rarest_type_of_a_sentence_as_its_group_is_no_floor_on_each_type():
+    # "day" is in 12 sentences, always beside a rarer type: no sentence is of its group.
+    slots = [*[["day", "airline"]] * 6, *[["day", "meal"]] * 6, *[["airline"]] * 2, *[["meal"]] * 2, *[["city"]] * 14]
+    counts = {slot: sum(slot in types for types in slots) for types in slots for slot in types}
+    rarest = [min(types, key=lambda slot: counts[slot]) for types in slots]
+    scores = [0.0] * 12 + [1.0] * 18
+    for groups, n_of_day in ((rarest, 0), (slots, 2)):
+        kept = ClassFloor(n_min=2, by="groups").fit(scores, groups=groups, n_keep=8).indices_
+        assert sum("day" in slots[i] for i in kept) == n_of_day
 
 
 def test_permuted_examples_give_the_permuted_selection():
@@ -165,6 +168,28 @@ def test_permuted_examples_give_the_permuted_selection():
             ClassBalanced(),
             {"labels": np.array([0, "a", None], object)},
             "needs labels of one kind, got NoneType and int and str",
+        ),
+        (
+            ClassBalanced(),
+            {"labels": [[0], [1, 2], [1]]},
+            "needs labels with one value per example, got rows of different",
+        ),
+        (ClassBalanced(), {"labels": [{0}, {1}, {1}]}, "needs labels with one value per example, got several"),
+        (ClassFloor(), {"labels": [[0], 1, None]}, "needs labels of one kind, got NoneType and int and list"),
+        (ClassFloor(), {"labels": [[0], [1, None], [1]]}, "needs labels of one kind, got NoneType and int"),
+        (ClassFloor(), {"labels": [[[0]], [[1]], [[1]]]}, "needs labels with one value per example, got several"),
+        (
+            ClassFloor(),
+            {"labels": np.eye(3, dtype=int)},
+            r"or a boolean matrix of shape .*, got int64 of shape \(3, 3\)",
+        ),
+        (ClassFloor(), {"labels": np.ones((3, 1, 1), bool)}, r"a boolean matrix .*, got bool of shape \(3, 1, 1\)"),
+        (ClassFloor(), {"labels": [["a"], ["b"]]}, "needs labels for each of 3 scores, got 2"),
+        (ClassFloor(), {"labels": [[0], [1], [2]]}, "at least 3, the rows that the floors of 3 classes of labels"),
+        (
+            ClassFloor(KeepTogether(), by="groups", n_min=1),
+            {"groups": [["a", "b"], ["a"], ["a"]]},
+            "KeepTogether.fit.. needs groups with one value per example, got several",
         ),
         (ClassBalanced("top"), {"labels": [0, 1, 1]}, "ClassBalanced.selector must be a Selector, got 'top'"),
         (

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+import tracemalloc
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +21,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from cells import cpu_name
 
 from dataprune.scoring.dynamics_functional import visit_values
 from dataprune.scoring.dynamics_store import DynamicsStore
+from dataprune.scoring.store import MAX_NOTES
 
 RESULTS = Path(__file__).parent / "results" / "dynamics.jsonl"
 N_EXAMPLES, N_EPOCHS, BATCH_SIZE, N_CLASSES = 1_000_000, 10, 4096, 10
@@ -76,6 +79,11 @@ def main() -> None:
     n_visits = N_EXAMPLES * N_EPOCHS
     n_looped = N_EXAMPLES_OF_THE_LOOP // BATCH_SIZE * BATCH_SIZE * N_EPOCHS
     assert int(store.counts.sum()) == n_visits  # noqa: S101 - nothing was dropped
+    tracemalloc.start()
+    for index, values in batches:
+        store.update(index, values, epoch=N_EPOCHS)
+    store.flush()
+    peak = tracemalloc.get_traced_memory()[1]
     line = {
         "n_examples": N_EXAMPLES,
         "n_epochs": N_EPOCHS,
@@ -90,9 +98,10 @@ def main() -> None:
         "bytes_per_example": {
             "table": sum(array.nbytes for name, array in store.state_dict().items() if hasattr(array, "nbytes"))
             / N_EXAMPLES,
-            "notes of an epoch until they are counted": 8 + 3 * 4,
+            "notes until they are counted": round(MAX_NOTES * (8 + 3 * 4) / N_EXAMPLES, 1),
+            "what counting them takes beside": round(peak / N_EXAMPLES, 1),
         },
-        "hardware": {"cpu": _cpu(), "n_threads": torch.get_num_threads()},
+        "hardware": {"cpu": cpu_name(), "n_threads": torch.get_num_threads()},
         "versions": {name: version(name) for name in ("dataprune", "torch", "numpy")}
         | {"python": platform.python_version()},
         "command": "OMP_NUM_THREADS=1 python benchmarks/dynamics.py",
@@ -100,12 +109,6 @@ def main() -> None:
     with RESULTS.open("a") as file:
         file.write(json.dumps(line) + "\n")
     print(json.dumps(line, indent=2))
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":

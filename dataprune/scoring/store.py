@@ -22,8 +22,8 @@ SMOOTHINGS = ("last", "mean", "ema", "ema_plus_std")
 OBSERVED, PASS = 1, 2
 """Where the newest score of an example came from: the training pass, or a scoring pass."""
 
-ROWS_PER_COUNT = 1 << 16
-"""Visits that are counted at a time."""
+MAX_NOTES, ROWS_PER_COUNT = 1 << 17, 1 << 14
+"""Visits that wait to be counted, at most, and how many are counted at a time: both take memory beside the table."""
 
 _ARRAYS = {"counts": np.int32, "last_epoch": np.int32, "source": np.int8}
 
@@ -53,7 +53,8 @@ class Visits:
 class ExampleStore(ABC):
     """A table with one row per example, filled from batches; what its columns mean is up to the subclass.
 
-    `update` only takes notes on the device that computed the values; they are moved and counted when somebody reads.
+    `update` only takes notes on the device that computed the values; they are moved and counted when somebody reads, or
+    when 131,072 visits are noted.
     A subclass implements `_add` and `scores`, and names its columns and settings for the file.
 
     Parameters
@@ -101,6 +102,7 @@ class ExampleStore(ABC):
         self._last_epoch = np.full(self.n_examples, -1, np.int32)
         self._source = np.zeros(self.n_examples, np.int8)
         self._pending: list[tuple[Tensor, Tensor, int, int]] = []
+        self._n_pending = 0
         self.provenance: dict[str, Any] = {}
         # In a run of several processes: what one rank saw waits until it is counted on all of them together.
         self.holds_notes = False
@@ -115,7 +117,7 @@ class ExampleStore(ABC):
         """Count a visit of each example in `index` (n,), unique; `seen` tells which had one before."""
 
     def update(self, index: Tensor, values: Tensor, *, epoch: int, source: int = OBSERVED) -> None:
-        """Note the scores of one batch; neither waits for the device nor changes what it was given.
+        """Note the scores of one batch; changes nothing that it was given, and rarely waits for the device.
 
         Parameters
         ----------
@@ -148,6 +150,9 @@ class ExampleStore(ABC):
         values = values.detach()
         # A copy: the caller may reuse its buffers before the notes are read.
         self._pending.append((index.detach().clone(), values.to(torch.float32, copy=True), int(epoch), int(source)))
+        self._n_pending += len(index)
+        if self._n_pending >= MAX_NOTES:
+            self.flush()
 
     def flush(self) -> None:
         """Move all notes to the host and count them; reading does this by itself, unless they are held.
@@ -163,7 +168,7 @@ class ExampleStore(ABC):
         """
         if self.holds_notes:
             return
-        pending, self._pending = self._pending, []
+        pending, self._pending, self._n_pending = self._pending, [], 0
         errors = []
         while pending:  # in pieces: to sort and compare takes several times the memory of the notes
             n_notes = int(np.searchsorted(np.cumsum([len(note[0]) for note in pending]), ROWS_PER_COUNT)) + 1
@@ -190,7 +195,7 @@ class ExampleStore(ABC):
         >>> store.take_notes().index, store.counts
         (array([1]), array([0, 0], dtype=int32))
         """
-        pending, self._pending = self._pending, []
+        pending, self._pending, self._n_pending = self._pending, [], 0
         return self._joined(pending)
 
     def _joined(self, pending: list[tuple[Tensor, Tensor, int, int]]) -> Visits:
@@ -339,7 +344,7 @@ class ExampleStore(ABC):
             if array.shape != (self.n_examples,):
                 raise StateError(f"A {owner}'s {name!r} must have shape ({self.n_examples},), got {array.shape}.")
             setattr(self, f"_{name}", array)
-        self._pending = []
+        self._pending, self._n_pending = [], 0
 
     def save(self, path: str | Path) -> None:
         """Write the table to one safetensors file, atomically.

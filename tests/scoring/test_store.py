@@ -31,6 +31,34 @@ def test_the_first_observation_wins_also_after_somebody_looked():
     assert store.scores[0] == 5.0
 
 
+def test_notes_are_counted_in_pieces_as_they_are_all_at_once(monkeypatch):
+    rng = np.random.default_rng(0)
+    batches = [
+        (rng.integers(50, size=7).tolist(), rng.random(7).tolist(), epoch) for epoch in range(3) for _ in range(9)
+    ]
+    stores = [ScoreStore(50, smoothing="ema") for _ in range(2)]
+    for store, max_notes, n_rows in zip(stores, (1 << 20, 40), (1 << 20, 10), strict=True):
+        monkeypatch.setattr("dataprune.scoring.store.MAX_NOTES", max_notes)
+        monkeypatch.setattr("dataprune.scoring.store.ROWS_PER_COUNT", n_rows)
+        for rows, values, epoch in batches:
+            note(store, rows, values, epoch)
+        if max_notes == 40:
+            assert sum(len(index) for index, *_ in store._pending) < 40  # what memory the notes take is bounded
+            store.flush()
+    for name, column in stores[0].state_dict().items():
+        np.testing.assert_array_equal(column, stores[1].state_dict()[name])
+
+
+def test_a_nan_in_one_piece_loses_no_score_of_the_next(monkeypatch):
+    monkeypatch.setattr("dataprune.scoring.store.ROWS_PER_COUNT", 1)
+    store = ScoreStore(3)
+    for row, value in enumerate((1.0, float("nan"), 3.0)):
+        note(store, [row], [value], 0)
+    with pytest.raises(InvalidValueError, match="The score of example 1 is NaN in epoch 0"):
+        store.flush()
+    np.testing.assert_array_equal(store.scores, [1.0, np.nan, 3.0])
+
+
 def test_a_pass_takes_the_place_of_the_observations_of_its_epoch():
     store = ScoreStore(2)
     note(store, [0, 1], [1.0, 1.0], 0)

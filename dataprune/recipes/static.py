@@ -49,7 +49,7 @@ def scdp(*, column: str = "text", keep_fraction: float = 0.3, random_state: int 
 
 @recipe("static", cost="embeddings", source="Das & Khetan 2023, arXiv 2310.16776 (secondary source)")
 def deft_ucs(
-    *, n_clusters: int = 7, hard_fraction: float = 0.5, keep_fraction: float = 0.3, random_state: int = 0
+    *, n_clusters: int = 7, hard_fraction: float = 0.5, keep_fraction: float = 0.325, random_state: int = 0
 ) -> StaticPruner:
     """Keep of each cluster of the embeddings a share nearest to and a share farthest from the centre.
 
@@ -59,8 +59,8 @@ def deft_ucs(
         The paper's K.
     hard_fraction : float, default=0.5
         Share of the kept that is far from the centres; our own constant.
-    keep_fraction : float, default=0.3
-        Share kept; the paper keeps 32.5 %.
+    keep_fraction : float, default=0.325
+        Share kept; the paper's.
     random_state : int, default=0
         Seed of the clusters.
 
@@ -72,7 +72,7 @@ def deft_ucs(
     Examples
     --------
     >>> deft_ucs().selector
-    ClusteredK(keep_fraction=0.3, random_state=0)
+    ClusteredK(keep_fraction=0.325, random_state=0)
     """
     return StaticPruner(
         None,

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from dataprune.selection.random import EpsilonGreedy, WeightedK
+from dataprune.selection.random import EpsilonGreedy, RandomK, WeightedK
 from dataprune.selection.ranked import BothEnds, ScoreWindow, TopK
 from dataprune.selection.stratified import StratifiedK
 from dataprune.selection.unbiased import ImportanceSample, SoftPrune
@@ -35,6 +35,7 @@ SELECTORS = {
     type(selector).__name__: selector
     for selector in (
         TopK(),
+        RandomK(),
         ScoreWindow(),
         BothEnds(),
         StratifiedK(),

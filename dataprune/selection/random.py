@@ -14,6 +14,10 @@ from dataprune.selection._threshold import finite_range, rows_of, top_mask
 from dataprune.selection.base import Candidates, Seed, Selector
 
 
+MANY_ROWS = 1 << 22
+"""From here on numpy's draw takes several times the time and memory of `draw_within`; below, its draws are kept."""
+
+
 class RandomK(Selector):
     """A uniform draw without replacement: the baseline that a score has to beat.
 
@@ -46,7 +50,14 @@ class RandomK(Selector):
     uses_scores: ClassVar[bool] = False
 
     def _choose(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        return rng.choice(len(candidates), size=n_keep, replace=False, shuffle=False)
+        n_rows = len(candidates)
+        if n_rows < MANY_ROWS:
+            return rng.choice(n_rows, size=n_keep, replace=False, shuffle=False)
+
+        def stratum_of(rows: slice) -> NDArray[np.int8]:
+            return np.zeros(rows.stop - rows.start, np.int8)
+
+        return rows_of(draw_within(n_rows, stratum_of, 1, lambda _sizes: np.array([n_keep]), rng))
 
 
 class WeightedK(Selector):

@@ -78,7 +78,9 @@ def test_float32_scores_that_differ_in_the_last_bit_are_told_apart():
     assert TopK().fit(scores, n_keep=1).indices_.tolist() == [1]
 
 
-def test_random_k_is_uniform_also_over_the_unseen():
+@pytest.mark.parametrize("many_rows", [1, 1 << 22])
+def test_random_k_is_uniform_also_over_the_unseen(monkeypatch, many_rows):
+    monkeypatch.setattr("dataprune.selection.random.MANY_ROWS", many_rows)
     draws = np.zeros(5)
     for seed in range(2000):
         draws[RandomK(random_state=seed).fit([NAN, 1.0, INF, 0.0, -5.0], n_keep=2).indices_] += 1

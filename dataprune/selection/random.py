@@ -13,7 +13,6 @@ from dataprune.selection._shares import count_of_share
 from dataprune.selection._threshold import finite_range, rows_of, top_mask
 from dataprune.selection.base import Candidates, Seed, Selector
 
-
 MANY_ROWS = 1 << 22
 """From here on numpy's draw takes several times the time and memory of `draw_within`; below, its draws are kept."""
 

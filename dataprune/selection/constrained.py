@@ -11,8 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from dataprune.errors import InvalidTypeError, InvalidValueError, check_choice
 from dataprune.selection._wrapper import SelectorWrapper, class_numbers
 from dataprune.selection.base import Candidates, Seed, Selection, Selector
+from dataprune.selection.clustered import group_means, with_points
 
 REDUCTIONS = ("mean", "max")
+KNOWN_OF_GROUPS = frozenset({"features"})
+"""Keywords of `fit` that a group has a value of its own for, beside its score."""
 
 
 class KeepAlways(SelectorWrapper):
@@ -103,7 +106,7 @@ class KeepTogether(SelectorWrapper):
     Parameters
     ----------
     selector : Selector, optional
-        Who chooses among the groups; by default `TopK`. One without loss weights that looks at the scores alone.
+        Who chooses among the groups, by their scores or features alone and without loss weights; by default `TopK`.
     reduction : {"mean", "max"}, default="mean"
         How the scores of a group's examples combine.
     keep_fraction : float, default=1.0
@@ -124,8 +127,9 @@ class KeepTogether(SelectorWrapper):
     the next one only a part is kept, chosen by the same selector; so **at most one group is split**. Where none may be,
     drop the rows of that group afterwards. With `TopK` a smaller budget keeps a subset. Of two groups with the same
     score the one that begins at the lower row is kept. A group's score is that of its seen rows; it is never seen
-    (NaN), and comes first, if none of them was. For balance as well, put the balance outside:
-    ``ClassBalanced(KeepTogether())``.
+    (NaN), and comes first, if none of them was. For a selector that needs ``features``, such as `ClusteredK`, a group
+    lies at the mean of its rows' features. One that needs ``cost`` is refused: its budget could not be kept at an exact
+    count of examples. For balance as well, put the balance outside: ``ClassBalanced(KeepTogether())``.
 
     Examples
     --------
@@ -156,32 +160,46 @@ class KeepTogether(SelectorWrapper):
                 f"{owner}.selector must be one without loss weights, got {inner!r}. Groups of unequal size cannot be "
                 "drawn without bias at an exact count."
             )
-        if inner.needs:
+        if more := inner.needs - KNOWN_OF_GROUPS:
+            remedy = (
+                f"Wrap the other way round: {type(inner).__name__}({owner}())."
+                if isinstance(inner, SelectorWrapper) and not isinstance(inner, KeepTogether)
+                else "Take one that chooses by these, such as TopK, WeightedK or ClusteredK."
+            )
             raise InvalidValueError(
-                f"{owner}.selector must look at the scores alone, but {type(inner).__name__} needs "
-                f"{' and '.join(sorted(inner.needs))}. Wrap the other way round: {type(inner).__name__}({owner}())."
+                f"{owner}.selector must look at the scores or features of whole groups alone, but "
+                f"{type(inner).__name__} needs {' and '.join(sorted(more))}. {remedy}"
             )
 
     def _choose_weighted(self, candidates: Candidates, n_keep: int, rng: np.random.Generator) -> Selection:
         assert candidates.groups is not None  # noqa: S101 - `needs`
         _, numbers = class_numbers(type(self).__name__, "groups", candidates.groups)
+        sizes = np.bincount(numbers)
+        first_rows = np.empty(len(sizes), np.int64)
+        first_rows[numbers[::-1]] = np.arange(len(numbers))[::-1]  # of several rows the last one assigned, the lowest
+        # Groups are numbered by their first rows: so ties between groups go to the one that begins first.
+        numbers = np.argsort(np.argsort(first_rows))[numbers]
         by_group = np.argsort(numbers, kind="stable")
         sizes = np.bincount(numbers)
-        starts = np.cumsum(sizes) - sizes
-        by_first_row = np.argsort(by_group[starts])  # ties between groups go to the one that begins first
-        scores = group_scores(candidates.scores[by_group], starts, self.reduction)[by_first_row]
-        starts, sizes = starts[by_first_row], sizes[by_first_row]
+        scores = group_scores(candidates.scores[by_group], np.cumsum(sizes) - sizes, self.reduction)
+        of_groups = Candidates(scores)
+        if "features" in self._inner.needs:
+            features = with_points(type(self).__name__, candidates).features
+            assert features is not None  # noqa: S101 - `needs`
+            of_groups = Candidates(scores, features=group_means(features, numbers, sizes))
 
-        whole, split, n_of_split = self._fill(scores, sizes, n_keep, rng)
-        kept = [by_group[starts[group] : starts[group] + sizes[group]] for group in whole.tolist()]
+        whole, split, n_of_split = self._fill(of_groups, sizes, n_keep, rng)
+        is_whole = np.zeros(len(sizes), bool)
+        is_whole[whole] = True
+        kept = np.flatnonzero(is_whole[numbers])
         if n_of_split > 0:
-            rows = by_group[starts[split] : starts[split] + sizes[split]]
+            rows = np.flatnonzero(numbers == split)
             positions, _ = self._fit_inner(candidates.take(rows), n_of_split, rng)
-            kept.append(rows[positions])
-        return np.concatenate(kept), np.ones(n_keep, np.float32)
+            kept = np.concatenate([kept, rows[positions]])
+        return kept, np.ones(n_keep, np.float32)
 
     def _fill(
-        self, scores: NDArray[np.float64], sizes: NDArray[np.int64], n_keep: int, rng: np.random.Generator
+        self, of_groups: Candidates, sizes: NDArray[np.int64], n_keep: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], int, int]:
         """Return the groups that are whole, the one that is split, and how many of its rows are kept."""
         inner = copy(self._inner)
@@ -190,7 +208,7 @@ class KeepTogether(SelectorWrapper):
         n_fits, n_too_many = 0, len(sizes)
         while n_too_many - n_fits > 1:
             n_groups = (n_fits + n_too_many) // 2
-            chosen = inner.fit(scores, n_keep=n_groups).indices_
+            chosen = inner.fit(of_groups.scores, n_keep=n_groups, features=of_groups.features).indices_
             if sizes[chosen].sum() <= n_keep:
                 fits, n_fits = chosen, n_groups
             else:

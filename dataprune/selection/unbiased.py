@@ -149,7 +149,7 @@ class ImportanceSample(Selector):
     random order (of blocks, and inside each): each row has exactly its p, and the count is exact. With weights ``n_kept
     / (n_examples * p)``, and not 1 / p, the mean over a batch is on the scale of an ordinary one: ``E[mean(w g)]`` over
     the kept is the mean gradient over all. If there are negative scores, all are counted from the lowest. Infinite and
-    never-seen (NaN) scores have p = 1; where these alone pass the budget, NaN before infinity, the draw among them is
+    never-seen (NaN) scores have p = 1; where these alone fill the budget, NaN before infinity, the draw among them is
     uniform, has weights 1, and stands for them alone. Without `uniform_fraction` an example of score 0 is lost to the
     average, which is right only if its gradient is 0 too.
 

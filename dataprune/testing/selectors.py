@@ -141,6 +141,12 @@ def _check_selection(
         f"{what} must give one finite float32 weight per index, got {weights}",
     )
     require(np.array_equal(np.flatnonzero(fresh.get_support()), indices), f"{what} must agree with get_support()")
+    if n_keep == len(scores) // 2:
+        again = clone(fresh).fit(given, n_keep=n_keep, **given_columns)
+        require(
+            np.array_equal(again.indices_, indices) and np.array_equal(again.weights_, weights),
+            f"{what} must choose the same with the same random_state",
+        )
     no_privilege = len(set(columns["labels"].tolist())) <= 1 and len(set(columns["groups"].tolist())) == len(scores)
     if fresh.uses_scores and no_privilege:
         unseen = np.isnan(scores)

@@ -10,10 +10,13 @@ from selection_parts import run_on_digits
 
 from dataprune.errors import DataPruneError, InvalidTypeError, InvalidValueError
 from dataprune.selection.balanced import ClassBalanced, ClassFloor
+from dataprune.selection.budgeted import BudgetedTopK
+from dataprune.selection.clustered import ClusteredK, KCenter
 from dataprune.selection.constrained import KeepAlways, KeepTogether, group_scores
 from dataprune.selection.random import EpsilonGreedy, RandomK, WeightedK
 from dataprune.selection.ranked import BothEnds, ScoreWindow, TopK
 from dataprune.selection.stratified import StratifiedK
+from dataprune.selection.submodular import FacilityLocation, SubmodularMixture
 from dataprune.selection.unbiased import ImportanceSample, SoftPrune
 
 NAN, INF = float("nan"), float("inf")
@@ -73,6 +76,36 @@ def test_permuted_examples_give_the_permuted_selection():
     assert sorted(order[again].tolist()) == kept.tolist()
 
 
+def test_groups_lie_at_the_mean_of_their_features():
+    groups = np.array([3, 1, 3, 1, 2, 2, 0, 0])
+    features = np.array([[-1.0], [0.4], [1.0], [0.6], [5.0], [7.0], [8.9], [9.1]])  # means: 0 of 3, 0.5 of 1, 6, 9
+    kept = KeepTogether(KCenter()).fit(np.zeros(8), groups=groups, features=features, n_keep=4).indices_
+    # Nearest to the mean of the means is 2, farthest from it is 3: rows alone would have begun with 4 and 7.
+    assert kept.tolist() == [0, 2, 4, 5]
+
+
+@pytest.mark.parametrize("inner", [ClusteredK(n_clusters=3), KCenter(), FacilityLocation()], ids=repr)
+def test_selectors_by_features_choose_whole_groups(inner):
+    rng = np.random.default_rng(0)
+    groups, features = rng.integers(0, 15, size=70), rng.normal(size=(70, 4))
+    sizes = np.bincount(groups, minlength=15)
+    for n_keep in range(0, 71, 7):
+        for scores in (np.zeros(70), np.full(70, NAN)):
+            selector = KeepTogether(inner, random_state=1)
+            kept = selector.fit(scores, groups=groups, features=features, n_keep=n_keep).indices_
+            counts = np.bincount(groups[kept], minlength=15)
+            assert len(kept) == len(set(kept.tolist())) == n_keep
+            assert ((counts > 0) & (counts < sizes)).sum() <= 1
+
+
+def test_as_many_groups_as_rows_are_chosen_as_rows_are():
+    features = np.random.default_rng(0).normal(size=(30, 4))
+    for n_keep in (1, 7, 29):
+        together = KeepTogether(KCenter()).fit(np.zeros(30), groups=np.arange(30), features=features, n_keep=n_keep)
+        alone = KCenter().fit(np.zeros(30), features=features, n_keep=n_keep)
+        assert np.array_equal(together.indices_, alone.indices_)
+
+
 def test_random_groups_have_the_same_chance():
     groups, total = np.repeat(np.arange(6), 2), np.zeros(12)
     for seed in range(1500):
@@ -122,6 +155,27 @@ def test_listed_rows_go_before_the_unseen():
             KeepTogether(ClassBalanced()),
             {"groups": [0] * 5, "labels": [0] * 5},
             r"ClassBalanced needs labels. Wrap the other way round: ClassBalanced\(KeepTogether\(\)\)",
+        ),
+        (
+            KeepTogether(BudgetedTopK()),
+            {"groups": [0] * 5, "cost": [1.0] * 5},
+            "scores or features of whole groups alone, but BudgetedTopK needs cost. Take one that chooses by these",
+        ),
+        (
+            KeepTogether(SubmodularMixture()),
+            {"groups": [0] * 5, "features": np.eye(5)},
+            "SubmodularMixture needs groups. Take one that chooses by these",
+        ),
+        (
+            KeepTogether(KeepTogether()),
+            {"groups": [0] * 5},
+            "KeepTogether needs groups. Take one that chooses by these",
+        ),
+        (KeepTogether(KCenter()), {"groups": [0] * 5}, r"KeepTogether.fit\(\) needs features=..., got None"),
+        (
+            KeepTogether(KCenter()),
+            {"groups": [0, 0, 1, 1, 2], "features": np.zeros(5)},
+            r"needs features of shape \(n_examples, D\), got \(5,\)",
         ),
     ],
 )

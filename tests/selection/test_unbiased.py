@@ -1,5 +1,7 @@
 """Loss weights undo the choice: the mean weighted gradient is, on average, that of all examples."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,12 @@ from selection_parts import run_on_digits
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 
+import dataprune
 from dataprune.errors import DataPruneError
 from dataprune.selection._wrapper import SelectorWrapper
 from dataprune.selection.balanced import ClassBalanced, ClassFloor
-from dataprune.selection.constrained import KeepAlways
+from dataprune.selection.base import Selector
+from dataprune.selection.constrained import KeepAlways, KeepTogether
 from dataprune.selection.random import RandomK, WeightedK
 from dataprune.selection.ranked import TopK
 from dataprune.selection.unbiased import ImportanceSample, SoftPrune
@@ -66,6 +70,7 @@ def scores_of(kind, gradients):
     return {
         "gradient norms": norms,
         "norms, three unseen": np.where(np.arange(24) % 9 == 0, NAN, norms),
+        "norms, one unseen": np.where(np.arange(24) == 9, NAN, norms),  # three would be all that its class may keep
         "norms, one infinite": np.where(np.arange(24) == 5, INF, norms),
         "of another kind": rng.normal(size=24),
         "rounded": np.round(norms),
@@ -94,13 +99,53 @@ def scores_of(kind, gradients):
     ids=lambda value: value if isinstance(value, str) else repr(value),
 )
 def test_the_mean_weighted_gradient_of_many_draws_is_the_full_one(selector, kind, gradients):
+    # A choice per class takes its time: those get all draws in the slow product below.
+    check_unbiased(selector, kind, gradients, 2000 if isinstance(selector, ClassBalanced | ClassFloor) else N_DRAWS)
+
+
+def check_unbiased(selector, kind, gradients, n_draws=N_DRAWS):
     gradients, labels = gradients
     assert selector.reweighs
-    n_draws = 2000 if isinstance(selector, SelectorWrapper) else N_DRAWS  # a choice per class takes its time
     means, full = draws(selector, gradients, scores_of(kind, gradients), labels, n_draws), gradients.mean(0)
     assert off_by(means, full) < 3
     along = means @ full / np.linalg.norm(full) ** 2  # the length along the full gradient: 1 on average
     assert abs(along.mean() - 1) < 3 * along.std() / np.sqrt(len(means))
+
+
+def around(inner):
+    """Every wrapper around a weighted selector, alone and one in another, with each of its rules."""
+    rows = {"indices": [3, 4, 5]}
+    return [
+        ClassBalanced(inner),
+        ClassBalanced(inner, share="equal"),
+        ClassFloor(inner, n_min=2),
+        ClassFloor(inner, n_min=0, min_fraction=0.3),
+        KeepAlways(inner, **rows),
+        KeepAlways(ClassBalanced(inner), **rows),
+        KeepAlways(ClassFloor(inner), **rows),
+        ClassBalanced(ClassFloor(inner)),
+        ClassFloor(ClassBalanced(inner, share="equal")),
+    ]
+
+
+PUBLIC = [cls for name in sorted(dataprune.__all__) if inspect.isclass(cls := getattr(dataprune, name))]
+WRAPPERS = {cls for cls in PUBLIC if issubclass(cls, SelectorWrapper)}
+WEIGHTED = [inner for cls in PUBLIC if issubclass(cls, Selector) and cls not in WRAPPERS and (inner := cls()).reweighs]
+
+
+def test_every_wrapper_is_put_around_every_weighted_selector():
+    assert {type(selector) for selector in WEIGHTED} >= {SoftPrune, ImportanceSample}
+    assert {type(selector) for selector in around(SoftPrune())} == WRAPPERS - {KeepTogether}
+    for inner in WEIGHTED:
+        with pytest.raises(DataPruneError, match="without loss weights"):
+            KeepTogether(inner).check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gradient norms", "norms, one unseen", "of another kind"])
+@pytest.mark.parametrize("selector", [each for inner in WEIGHTED for each in around(inner)], ids=repr)
+def test_wrappers_stay_unbiased_around_every_weighted_selector(selector, kind, gradients):
+    check_unbiased(selector, kind, gradients)
 
 
 @pytest.mark.parametrize(

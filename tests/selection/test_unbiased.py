@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 import dataprune
-from dataprune.errors import DataPruneError
+from dataprune.errors import DataPruneError, InvalidValueError
 from dataprune.selection._wrapper import SelectorWrapper
 from dataprune.selection.balanced import ClassBalanced, ClassFloor
 from dataprune.selection.base import Selector
@@ -313,3 +313,12 @@ def test_a_score_on_the_mean_is_not_below_it_by_rounding():
         selector = SoftPrune(random_state=seed).fit(scores, n_keep=6)
         assert 0 in selector.indices_
         np.testing.assert_allclose(selector.weights_[scores[selector.indices_] == -0.7], 6 / 7 * 3 / 2, rtol=1e-6)
+
+
+def test_a_group_grows_where_a_weight_would_pass_the_largest():
+    scores = np.array([0.1, 0.1, 0.1, *[5.0] * 7])  # three below the mean, of which two go
+    weights = SoftPrune(max_weight=None, random_state=0).fit(scores, n_keep=8).weights_
+    assert sorted(weights.tolist()) == pytest.approx([0.8] * 7 + [2.4])
+    assert set(SoftPrune(random_state=0).fit(scores, n_keep=8).weights_.tolist()) == {1.0}  # ties: all rows
+    with pytest.raises(InvalidValueError, match=r"SoftPrune\.max_weight must be above 1, got 1\.0"):
+        SoftPrune(max_weight=1.0).fit(scores, n_keep=8)

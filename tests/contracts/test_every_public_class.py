@@ -41,7 +41,10 @@ def make(cls, **parameters):
 SCORERS, SELECTORS = public(dataprune.BatchScorer), public(dataprune.Selector)
 DATASET_SCORERS = public(dataprune.DatasetScorer)
 SCHEDULERS = public(dataprune.Scheduler)
-PARTS = [*SCORERS, *DATASET_SCORERS, *SELECTORS, *SCHEDULERS, dataprune.DynamicPruner]
+PARTS = [
+    *(*SCORERS, *DATASET_SCORERS, dataprune.VarianceOfGradients, *SELECTORS, *SCHEDULERS),
+    *(*public(dataprune.BatchPolicy), dataprune.DynamicPruner),
+]
 
 
 def test_reflection_finds_the_classes_of_this_release():

@@ -5,6 +5,8 @@ import pytest
 import torch
 from dataset_scorer_laws import check_dataset_scorer
 from datasets import Dataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.cluster import MiniBatchKMeans
 
@@ -97,15 +99,16 @@ def unit_rows(n, *, seed=0):
     return X / np.linalg.norm(X, axis=1, keepdims=True)
 
 
-def test_in_clusters_a_row_is_compared_with_those_of_its_own(monkeypatch):
-    X = unit_rows(60)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(n=st.integers(1, 60), n_clusters=st.integers(1, 9), seed=st.integers(0, 99), sparse=st.booleans())
+def test_in_clusters_a_row_is_compared_with_those_of_its_own(monkeypatch, n, n_clusters, seed, sparse):
+    X = unit_rows(n, seed=seed)
     monkeypatch.setattr("dataprune.scoring.duplicates.BLOCK", 7)
-    clusters = MiniBatchKMeans(5, n_init=1, random_state=3).fit(X).labels_
-    assert len(set(clusters.tolist())) == 5
-    expected = earlier_in_cluster(X, clusters)
-    np.testing.assert_allclose(earlier_similarity_in_clusters(X, 5, random_state=3), expected, atol=1e-12)
-    sparse = csr_array(X)
-    np.testing.assert_allclose(earlier_similarity_in_clusters(sparse, 5, random_state=3), expected, atol=1e-12)
+    clusters = (
+        MiniBatchKMeans(min(n_clusters, n), n_init=1, random_state=seed).fit(csr_array(X) if sparse else X).labels_
+    )
+    found = earlier_similarity_in_clusters(csr_array(X) if sparse else X, n_clusters, random_state=seed)
+    np.testing.assert_allclose(found, earlier_in_cluster(X, clusters), atol=1e-12)
 
 
 def test_one_cluster_is_exact_and_more_never_call_a_row_more_alike():

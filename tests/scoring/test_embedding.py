@@ -5,7 +5,7 @@ import pytest
 import torch
 from dataset_scorer_laws import check_dataset_scorer
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from transformers import AutoModel, BertForSequenceClassification, GPT2Config, GPT2Model
@@ -101,12 +101,19 @@ def test_numbers_of_prototypes_out_of_range_are_refused():
         PrototypeDistance(n_prototypes=2).fit(points()).transform(points(4, n_features=2))
 
 
-def test_an_embedding_is_the_mean_over_the_tokens_of_one_text_alone(encoder, tokenizer):
-    embeddings = embed_texts(TEXTS, encoder, tokenizer, batch_size=3)
-    assert embeddings.shape == (5, 16)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(
+        st.lists(st.sampled_from(" ".join(TEXTS).split()), max_size=9).map(" ".join), min_size=1, max_size=7
+    ),
+    batch_size=st.integers(1, 4),
+)
+def test_an_embedding_is_the_mean_over_the_tokens_of_one_text_alone(encoder, tokenizer, texts, batch_size):
+    embeddings = embed_texts(texts, encoder, tokenizer, batch_size=batch_size)
+    assert embeddings.shape == (len(texts), 16)
     assert embeddings.dtype == np.float32
     encoder.eval()
-    for text, found in zip(TEXTS, embeddings, strict=True):
+    for text, found in zip(texts, embeddings, strict=True):
         with torch.no_grad():
             states = encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
         np.testing.assert_allclose(found, states.mean(0), rtol=1e-4, atol=1e-6)

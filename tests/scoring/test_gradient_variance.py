@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from torch import nn
@@ -107,10 +107,15 @@ def slow_token_gradients(model, rows):
     return found
 
 
-@pytest.mark.parametrize("n_more", [0, 1])  # the same batches, or other batches and other padding
-@pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_token_models_are_scored_at_their_embeddings_without_padding(berts, batch_size, n_more):
-    rows = token_rows()
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    n=st.integers(1, 8),
+    batch_size=st.sampled_from([1, 3, 64]),
+    n_more=st.integers(0, 1),  # the same batches, or other batches and other padding
+    seed=st.integers(0, 99),
+)
+def test_token_models_are_scored_at_their_embeddings_without_padding(berts, n, batch_size, n_more, seed):
+    rows = token_rows(n, seed)
     scorer = VarianceOfGradients(normalize_by_class=False)
     scorer.fit(rows, model=berts[0], batch_size=batch_size, collate_fn=collate)
     for model in berts[1:]:

@@ -13,16 +13,17 @@ from dataprune.scheduling.base import Scheduler
 from dataprune.scheduling.by_name import SCHEDULERS
 from dataprune.scoring.base import Scorer
 from dataprune.selection.base import Selector
+from dataprune.selection.batch import BatchPolicy
 
 
 @dataclass(frozen=True)
 class Method:
-    """One scorer, selector, scheduler or recipe.
+    """One scorer, selector, scheduler, batch policy or recipe.
 
     Parameters
     ----------
     kind : str
-        ``scorer``, ``selector``, ``scheduler`` or ``recipe``.
+        ``scorer``, ``selector``, ``scheduler``, ``batch policy`` or ``recipe``.
     class_name : str
         Name in Python; of a recipe that of its function.
     option : str or None
@@ -47,7 +48,7 @@ class Method:
 
 
 def list_methods() -> list[Method]:
-    """Return all scorers, selectors, schedulers and recipes of dataprune.
+    """Return all scorers, selectors, schedulers, batch policies and recipes of dataprune.
 
     Returns
     -------
@@ -60,7 +61,12 @@ def list_methods() -> list[Method]:
     ['ConstantScheduler', 'CosineScheduler', 'CyclicScheduler', 'ExponentialScheduler', 'InterleavedScheduler', ...]
     """
     options = {kind.__name__: name for name, kind in {**SCORERS, **SELECTORS, **SCHEDULERS}.items()}
-    bases: dict[str, type[Any]] = {"scorer": Scorer, "selector": Selector, "scheduler": Scheduler}
+    bases: dict[str, type[Any]] = {
+        "scorer": Scorer,
+        "selector": Selector,
+        "scheduler": Scheduler,
+        "batch policy": BatchPolicy,
+    }
     parts = [
         Method(kind, found.__name__, options.get(found.__name__), (inspect.getdoc(found) or "").split("\n")[0])
         for kind, base in bases.items()

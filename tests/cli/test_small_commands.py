@@ -49,9 +49,14 @@ def test_plan_as_json_has_the_totals_too():
     assert plan["compute_fraction"] == pytest.approx(2 / 3)
 
 
-def test_methods_lists_every_public_scorer_selector_and_scheduler():
+def test_methods_lists_every_public_part():
     found = json.loads(run_cli("methods", "--json").stdout)
-    bases = {"scorer": dataprune.Scorer, "selector": dataprune.Selector, "scheduler": dataprune.Scheduler}
+    bases = {
+        "scorer": dataprune.Scorer,
+        "selector": dataprune.Selector,
+        "scheduler": dataprune.Scheduler,
+        "batch policy": dataprune.BatchPolicy,
+    }
     for kind, base in bases.items():
         public = [getattr(dataprune, name) for name in dataprune.__all__]
         concrete = {

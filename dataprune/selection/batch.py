@@ -231,8 +231,9 @@ class RobustWeights(BatchPolicy):
     tensor([0.6358, 0.6358, 1.7284])
     """
 
+    keep_fraction = 1.0  # nothing is left out
+
     def __init__(self, *, temperature: float = 1.0) -> None:
-        super().__init__(keep_fraction=1.0)
         self.temperature = temperature
 
     def check(self) -> None:

@@ -75,6 +75,15 @@ def read_note(path: str | Path) -> dict[str, Any]:
     -------
     dict
         What `dataprune.scoring.provenance.provenance` said when they were made; empty where the file has no note.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from dataprune.data.writing import write_rows
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_rows(f"{folder}/s.parquet", scores_table(np.zeros(2, np.float32)), note={"epoch": 3})
+    ...     read_note(f"{folder}/s.parquet")
+    {'epoch': 3}
     """
     import pyarrow.parquet
 

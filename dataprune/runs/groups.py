@@ -35,6 +35,14 @@ def groups_of(raw: datasets.Dataset, encoded: datasets.Dataset, column: str, *, 
     -------
     ndarray
         Values or lists of them, shape (n,); of tags bool, shape (n, n_types).
+
+    Examples
+    --------
+    >>> import datasets
+    >>> from dataprune import ClassificationTask
+    >>> rows = datasets.Dataset.from_dict({"text": ["hi", "ho"], "topics": [["a"], ["a", "b"]]})
+    >>> groups_of(rows, rows, "topics", task=ClassificationTask())
+    array([list(['a']), list(['a', 'b'])], dtype=object)
     """
     for head in task.token_heads:
         if task.column(task.heads[head]) == column:

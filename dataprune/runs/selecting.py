@@ -58,6 +58,12 @@ def scores_of_rows(
         If a file is missing or broken, lacks a column, or has scores of rows that there are not.
     StateError
         If a file says that its scores are of other data.
+
+    Examples
+    --------
+    >>> scores_of_rows(["missing.parquet"], datasets.Dataset.from_dict({"text": ["hi"]}))
+    Traceback (most recent call last):
+    dataprune.errors.DataError: The file of scores missing.parquet does not exist.
     """
     listed, scores = mean_scores(paths, len(rows))
     for path in paths:

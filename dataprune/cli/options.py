@@ -18,7 +18,7 @@ SchedulerName = Annotated[
     str,
     Option(
         metavar="NAME",
-        help="constant, cyclic, linear, cosine, exponential, step or interleaved.",
+        help="constant, cyclic, linear, cosine, exponential, step, interleaved or soft-prune.",
         rich_help_panel=PRUNING,
     ),
 ]

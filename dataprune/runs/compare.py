@@ -141,13 +141,14 @@ def methods_to_compare(config: RunConfig, recipes: Sequence[str] = ()) -> dict[s
         "scorer_args": {},
         "selector_args": {},
         "budget": {},
+        "group_column": None,
         "initial_keep_fraction": RunConfig.initial_keep_fraction,
         "n_levels": RunConfig.n_levels,
     }
     whole = replace(config, **bare, selector=RunConfig.selector, keep_fraction=1.0, scores=None, refresh="observed")
     laid_out, _ = plan(config)
     if not laid_out.exact:
-        name = "budget" if config.budget else "recipe"
+        name = "budget" if config.budget else "recipe" if config.recipe else "scheduler"
         raise InvalidValueError(
             f"compare.{name} must tell the updates before the start, for the baselines make as many, got "
             f"{getattr(config, name)!r}. Compare a keep_fraction or a budget of n_updates; name recipes with --recipe."

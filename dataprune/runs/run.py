@@ -89,10 +89,11 @@ def check_config(config: RunConfig) -> None:
         check_count("train", "image_size", config.image_size, minimum=1)
     # A rehearsal on stand-ins: what the pruner refuses now, it would refuse after the data were read.
     pruner = make_pruner(config, ClassificationTask() if config.task is None else TASKS[config.task]())
-    if config.group_column is not None and getattr(pruner.selector, "by", "groups") != "groups":
+    if config.group_column is not None and "groups" not in pruner.selector.needs:
+        remedy = " Pass --selector-arg by=groups." if hasattr(pruner.selector, "by") else ""
         raise InvalidValueError(
-            f"train.group_column must be left out with {pruner.selector!r}, which reads the labels, got "
-            f"{config.group_column!r}. Pass --selector-arg by=groups."
+            f"train.group_column must be left out with {pruner.selector!r}, which reads no groups, got "
+            f"{config.group_column!r}.{remedy}"
         )
     if config.budget:  # what it is enough for depends on the data
         Budget(**config.budget).check()

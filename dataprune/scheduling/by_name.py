@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dataprune.errors import InvalidValueError, check_choice
+from dataprune.scheduling.adaptive import SoftPruneScheduler
 from dataprune.scheduling.base import Scheduler
 from dataprune.scheduling.cyclic import ConstantScheduler, CyclicScheduler
 from dataprune.scheduling.ramps import (
@@ -23,6 +24,7 @@ SCHEDULERS: dict[str, type[Scheduler]] = {
     "exponential": ExponentialScheduler,
     "step": StepScheduler,
     "interleaved": InterleavedScheduler,
+    "soft-prune": SoftPruneScheduler,
 }
 """Names of schedulers on the command line."""
 

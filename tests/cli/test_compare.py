@@ -136,7 +136,16 @@ def test_the_baselines_of_a_ramp_have_no_ramp(tmp_path):
         check_config(method)
 
 
-@pytest.mark.parametrize("settings", [{"budget": {"token_fraction": 0.5}}, {"recipe": "infobatch"}])
+def test_only_the_pruned_run_reads_groups(tmp_path):
+    data = str(write_joint(tmp_path / "data", 60))
+    by_groups = {"selector": "class-floor", "selector_args": {"by": "groups"}, "group_column": "intent"}
+    for config in methods_to_compare(RunConfig(data=data, model="", output_dir="", **by_groups), ["ccs"]).values():
+        check_config(config)  # refuses a column that would not be read
+
+
+@pytest.mark.parametrize(
+    "settings", [{"budget": {"token_fraction": 0.5}}, {"recipe": "infobatch"}, {"scheduler": "soft-prune"}]
+)
 def test_a_run_of_unknown_updates_has_no_baselines_of_as_many(tmp_path, settings):
     config = RunConfig(data=str(write_joint(tmp_path / "data", 60)), model="", output_dir="", **settings)
     with pytest.raises(InvalidValueError, match=r"compare\.\w+ must tell the updates before the start"):

@@ -28,8 +28,10 @@ def test_plan_prints_what_the_library_plans():
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_plan_takes_every_scheduler_by_name(name):
-    words = ["--n-examples", 4478, "--scheduler", name, "--keep-fraction", 0.3, "--n-warmup-epochs", 2]
-    plan = make_scheduler("plan", name, keep_fraction=0.3, n_warmup_epochs=2).plan(4478, 10, 32)
+    share = 0.5 if SCHEDULERS[name].adaptive else 0.3  # the scores decide: only the default may be given
+    words = ["--n-examples", 4478, "--scheduler", name, "--keep-fraction", share, "--n-warmup-epochs", 2]
+    settings = {"n_warmup_epochs": 2, "n_full_final_epochs": 0}
+    plan = make_scheduler("plan", name, keep_fraction=share, **settings).plan(4478, 10, 32)
     assert run_cli("plan", *words).stdout == f"{plan}\n"
     assert json.loads(run_cli("plan", *words, "--json").stdout)["n_kept"] == list(plan.n_kept)
 

@@ -235,7 +235,7 @@ def test_a_gradient_cannot_be_read_off_a_training_pass(tmp_path):
     assert "--refresh must be 'full' for GraNd" in " ".join(done.stderr.split())
 
 
-ONE_BY_ONE = list(zip(SELECTORS, cycle(sorted(SCHEDULERS.keys() - {"constant"})), strict=False))
+ONE_BY_ONE = list(zip(SELECTORS, cycle(sorted(SCHEDULERS.keys() - {"constant", "soft-prune"})), strict=False))
 
 
 @pytest.mark.parametrize(("selector", "scheduler"), ONE_BY_ONE)
@@ -250,3 +250,12 @@ def test_each_selector_and_scheduler_drives_a_run(tmp_path, tiny_encoder_dir, se
     what, most = ("tokens", 0.3 * 1110) if selector == "score-per-cost" else ("kept", 27)
     fewest = min(int(row[what]) for row in read_history(tmp_path / "run"))
     assert 0.9 * most < fewest <= most
+
+
+def test_the_scores_decide_how_many_soft_prune_keeps(tmp_path, tiny_encoder_dir):
+    words = ["--selector", "soft-prune", "--scheduler", "soft-prune", "--n-epochs", 4, "--n-full-final-epochs", 1]
+    done = run_cli(*train_words(write_joint(tmp_path / "data"), tiny_encoder_dir, tmp_path / "run", *words))
+    assert done.exit_code == 0, done.stderr
+    first, *pruned, last = [int(row["kept"]) for row in read_history(tmp_path / "run")]
+    assert first == last
+    assert all(first // 2 <= n < first for n in pruned)

@@ -93,13 +93,18 @@ def test_groups_that_cannot_be_had_are_told_in_a_sentence(words, code, message, 
     assert done.stderr.count("\n") == 1
 
 
-def test_a_column_that_the_selector_would_not_read_is_wrong_usage(tmp_path):
-    words = ["--selector", "class-floor", "--group-column", "slots"]
+@pytest.mark.parametrize(
+    ("selector", "told"),
+    [
+        ("class-floor", "ClassFloor(), which reads no groups, got 'slots'. Pass --selector-arg by=groups."),
+        ("top-k", "TopK(), which reads no groups, got 'slots'."),
+    ],
+)
+def test_a_column_that_the_selector_would_not_read_is_wrong_usage(selector, told, tmp_path):
+    words = ["--selector", selector, "--group-column", "slots"]
     done = run_cli("train", "--data", tmp_path, "--model", tmp_path, "--output-dir", tmp_path / "run", *words)
     assert done.exit_code == 2
-    assert "--group-column must be left out with ClassFloor(), which reads the labels, got 'slots'. Pass" in " ".join(
-        done.stderr.split()
-    )
+    assert f"--group-column must be left out with {told}" in " ".join(done.stderr.split())
 
 
 def test_select_keeps_a_floor_of_each_value_of_a_list(tmp_path):

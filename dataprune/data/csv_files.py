@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from dataprune.errors import DataError
 
-NO_NUMBER = r"^\s*([+-]?0\d+(\.\d*)?|[+-]?(\d{20,}|9[2-9]\d{17})|\+\d{7,}|0[xX][0-9a-fA-F]+)\s*$"
-"""What looks like a number and would become another: leading zeros, above 64 bits, telephone numbers, hexadecimals."""
+NO_NUMBER = r"^\s*([+-]?0\d+(\.\d*)?|[+-]?(\d{20,}|9[2-9]\d{17})|\+\d{7,}|0[xX][0-9a-fA-F]+|[+-]?\d+[eE]\d+)\s*$"
+"""What looks like a number and would become another: leading zeros, above 64 bits, telephone numbers, hexadecimals,
+codes such as 12e4 (programs write numbers as 1.2e+05)."""
 
 BYTES_OF_MARKS = 1 << 16
 """How much of a CSV file says what its marks are."""

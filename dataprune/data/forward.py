@@ -227,8 +227,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
     >>> unwrapped(nn.DataParallel(nn.Linear(1, 2)))
     Linear(in_features=1, out_features=2, bias=True)
     """
-    inner = getattr(model, "_orig_mod", model)
-    inner = getattr(inner, "module", inner)
+    inner = model
+    while isinstance(deeper := getattr(inner, "_orig_mod", getattr(inner, "module", None)), nn.Module):
+        inner = deeper  # in any order: DDP around a compiled model, or the other way round
     get_base_model: Any = getattr(inner, "get_base_model", None)
     has_adapters = hasattr(inner, "peft_config") and get_base_model is not None
     return cast("nn.Module", get_base_model()) if has_adapters else inner  # the name of PEFT's own class tells no task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -122,12 +123,14 @@ class ColumnTexts(Sequence[str]):
         return self._text(self.rows[index][self.column], index)
 
     def _text(self, value: Any, row: int) -> str:
-        if not isinstance(value, str | list):
-            raise DataError(
-                f"{self.place}, row {row}: column {self.column!r} must hold texts or lists of words, got {value!r}. "
-                "Correct or drop that row, or name another column with --text-column."
-            )
-        return value if isinstance(value, str) else " ".join(map(str, value))
+        if isinstance(value, str):
+            return value
+        if isinstance(value, list) and all(isinstance(word, str) for word in value):
+            return " ".join(value)
+        raise DataError(
+            f"{self.place}, row {row}: column {self.column!r} must hold texts or lists of words, got "
+            f"{reprlib.repr(value)}. Correct or drop that row, or name another column with --text-column."
+        )
 
     def __iter__(self) -> Iterator[str]:
         for part in self.parts("Reading texts"):

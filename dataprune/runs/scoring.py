@@ -46,6 +46,9 @@ MODEL_SCORERS: dict[str, type[BatchScorer]] = {
 }
 """Names of the scores that a trained model gives."""
 
+UNCERTAINTY = ("margin", "entropy")
+"""Those of them that read no labels."""
+
 ROWS_PER_PART = 4096
 
 
@@ -321,6 +324,10 @@ def read_for_model(
     check_choice("score", "scorer", name, MODEL_SCORERS)
     folder = folder_of_model(name, model)
     task = load_task(read_json(folder / "task.json"))
+    if name in UNCERTAINTY and task.name in {"joint-nlu", "multi-label", "regression"}:
+        raise InvalidValueError(
+            f"The score {name!r} is of one class among several, but {folder} is a model for {task.name}. Use el2n or loss."
+        )
     if name == "el2n":
         name, arguments = ERROR_NORMS.get(task.name, name), {**ERROR_NORM_ARGS.get(task.name, {}), **arguments}
     scorer: BatchScorer = make_part("scorer", MODEL_SCORERS, name, arguments)
@@ -330,7 +337,7 @@ def read_for_model(
     tokenizer = load_tokenizer(folder, add_prefix_space=task.add_prefix_space) if isinstance(task, TextTask) else None
     encoded = task.encode(rows, tokenizer)
     for head, names in task.unseen_labels_.items():
-        if names and name not in {"margin", "entropy"}:
+        if names and name not in UNCERTAINTY:
             raise DataError(
                 f"{source}: column {task.column(task.heads[head])!r} has labels that the model does not know "
                 f"({', '.join(sorted(names))}). Correct or drop these rows."

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dataprune.data.fingerprint import fingerprint
 from dataprune.data.score_files import mean_scores, read_note
 from dataprune.data.streaming import ColumnTexts
-from dataprune.errors import DataError, InvalidValueError, check_choice
+from dataprune.errors import DataError, InvalidValueError, StateError, check_choice
 from dataprune.recipes import RECIPES
 from dataprune.runs.compose import SCORERS, SELECTORS, make_recipe
 from dataprune.runs.scoring import embedded
@@ -57,7 +57,7 @@ def scores_of_rows(
     DataError
         If a file is missing or broken, lacks a column, or has scores of rows that there are not.
     StateError
-        If a file says that its scores are of other data.
+        If a file says that its scores are of other data, or several files have scores of different scorers.
 
     Examples
     --------
@@ -66,8 +66,15 @@ def scores_of_rows(
     dataprune.errors.DataError: The file of scores missing.parquet does not exist.
     """
     listed, scores = mean_scores(paths, len(rows))
-    for path in paths:
-        check_same_data(read_note(path), fingerprint(rows))
+    notes = [read_note(path) for path in paths]
+    for note in notes:
+        check_same_data(note, fingerprint(rows))
+    scorers = sorted({note["scorer"].partition("(")[0] for note in notes if "scorer" in note})
+    if len(scorers) > 1:
+        raise StateError(
+            f"Only scores of one scorer can be averaged, got those of {' and '.join(scorers)}: they are on different "
+            "scales. Average ranks with dataprune.rank_average, or take one file."
+        )
     return listed, scores
 
 

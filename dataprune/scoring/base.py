@@ -376,17 +376,23 @@ class BatchScorer(Scorer):
         model = self._checked(model)
         data_fingerprint = fingerprint(dataset)
         check_same_data(self.store_.provenance, data_fingerprint)
-        self.set_epoch(self.epoch_, source=PASS)
-        for index, signals in scoring_pass(
-            dataset,
-            model,
-            forward=self.wrap_forward(default_forward if forward is None else forward),
-            batch_size=batch_size,
-            collate_fn=collate_fn,
-            with_gradients=self.needs_gradients,
-        ):
-            self.update(index, **signals)
-        self.store_.flush()
+        before = self.store_.state_dict()
+        # Behind all that the table has seen, wherever it comes from: an epoch counts once per example.
+        self.set_epoch(max(self.epoch_, int(before["last_epoch"].max(initial=-1)) + 1), source=PASS)
+        try:
+            for index, signals in scoring_pass(
+                dataset,
+                model,
+                forward=self.wrap_forward(default_forward if forward is None else forward),
+                batch_size=batch_size,
+                collate_fn=collate_fn,
+                with_gradients=self.needs_gradients,
+            ):
+                self.update(index, **signals)
+            self.store_.flush()
+        except BaseException:
+            self.store_.load_state_dict(before)  # a checkpoint counts for all rows or for none
+            raise
         self.store_.provenance = provenance(self, data_fingerprint=data_fingerprint, model=model, epoch=self.epoch_)
         self.set_epoch(self.epoch_ + 1)
         return self

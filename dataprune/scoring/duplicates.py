@@ -96,7 +96,7 @@ class NearDuplicate(DatasetScorer):
         if not len(values):
             return np.empty(0)
         scores = np.full(len(values), -1.0)
-        if not _is_text(values[0]):
+        if not _is_text(next((value for value in values if value is not None), "")):
             X = read_embeddings(dataset, self.column)
             firsts = _first_rows([row.tobytes() for row in X + 0.0])  # -0.0 is 0.0
             scores[firsts] = 0.0 - self._similarity(_unit_rows(X[firsts]))

@@ -223,12 +223,11 @@ class LastLayerGraNd(BatchScorer):
         """
 
         def forward_with_features(model: nn.Module, batch: Any) -> dict[str, Tensor]:
-            calls: dict[
-                tuple[int, ...], tuple[Tensor, Tensor]
-            ] = {}  # an output's shape -> the last such output, its input
+            # An output's shape -> the last such output, its input, whether its layer has a bias.
+            calls: dict[tuple[int, ...], tuple[Tensor, Tensor, bool]] = {}
 
-            def note(_layer: nn.Module, args: Any, output: Tensor) -> None:
-                calls[tuple(output.shape)] = output, args[0]
+            def note(layer: nn.Module, args: Any, output: Tensor) -> None:
+                calls[tuple(output.shape)] = output, args[0], layer.bias is not None
 
             handles = [part.register_forward_hook(note) for part in model.modules() if isinstance(part, nn.Linear)]
             try:
@@ -239,11 +238,15 @@ class LastLayerGraNd(BatchScorer):
             if "features" in signals or "logits" not in signals:
                 return signals
             logits = signals["logits"]
-            output, features = calls.get(tuple(logits.shape), (None, None))
+            output, features, has_bias = calls.get(tuple(logits.shape), (None, None, self.bias))
             if features is None or output is None or not _is_same(output, logits):
                 raise InvalidValueError(
                     "LastLayerGraNd needs logits that are the output of a linear layer. "
                     "Return 'features' (B, D), what the last layer is given, from forward."
+                )
+            if has_bias != self.bias:
+                raise InvalidValueError(
+                    f"LastLayerGraNd.bias must be {has_bias} for this model's last linear layer, got {self.bias!r}."
                 )
             return {**signals, "features": features}
 

@@ -174,6 +174,11 @@ class VarianceOfGradients(Scorer):
         n_examples = len(IndexedDataset(dataset))
         if not hasattr(self, "_sizes"):
             return self.fit(dataset, model=model, forward=forward, batch_size=batch_size, collate_fn=collate_fn)
+        if n_examples and not len(self._sizes):
+            raise NotFittedError(
+                "VarianceOfGradients lost its checkpoints when the last pass failed half way. Load the file that you "
+                "saved before, or fit() anew."
+            )
         if n_examples != len(self._sizes):
             raise InvalidValueError(
                 f"VarianceOfGradients was fitted on {len(self._sizes)} examples, got {n_examples}. "

@@ -378,9 +378,9 @@ class ReducibleLoss(BatchScorer):
         """
         if not hasattr(self, "irreducible_"):
             raise NotFittedError("ReducibleLoss has no table yet. Call reset(n_examples) or fit() first.")
-        index = signals["index"]
-        self.irreducible_ = self.irreducible_.to(index.device)  # moves once
-        known = self.irreducible_[index.clamp(0, len(self.irreducible_) - 1)]  # (B,); the store refuses other rows
+        self.irreducible_ = self.irreducible_.to(signals["loss"].device)  # moves once; a pass's index is on the CPU
+        index = signals["index"].to(self.irreducible_.device).clamp(0, len(self.irreducible_) - 1)  # (B,)
+        known = self.irreducible_[index]  # (B,); the store refuses other rows
         return reducible_loss(signals["loss"], known)
 
 

@@ -16,7 +16,7 @@ from dataprune.scoring.base import DatasetScorer
 
 
 class ColumnScore(DatasetScorer):
-    """A column of numbers is the score: a length, a date, a source's quality, a score made elsewhere.
+    """A column of numbers is the score: a length, a year, a source's quality, a score made elsewhere.
 
     Higher = harder or more informative, as everywhere: `negate` a column in which the low values are. Free.
 

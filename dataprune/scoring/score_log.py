@@ -51,8 +51,8 @@ class ScoreLog:
     """Append-only log of what a classifier says of each example while it trains.
 
     `update` takes notes; every `n_rows_per_shard` rows, at the change of an epoch and at `close` they become one file,
-    whole or absent. Opening the folder again goes on behind what is there. `replay` feeds the log to any scorer of
-    logits and labels. Costs 2 C + 12 bytes per example and epoch on disk.
+    whole or absent. A folder holds one run: opened again it can be read, and with `resume` the run goes on. `replay`
+    feeds the log to any scorer of logits and labels. Costs 2 C + 12 bytes per example and epoch on disk.
 
     Parameters
     ----------
@@ -62,6 +62,9 @@ class ScoreLog:
         Rows of the full data set.
     n_rows_per_shard : int, default=65536
         Rows held in memory before a file is written; what a kill loses at most. Lower it for many classes.
+    resume : bool, default=False
+        Whether what is logged now goes on with the run that the folder holds, if there is one. Otherwise an epoch that
+        is there already is refused: the first visit would count, and the second run be ignored.
 
     Attributes
     ----------
@@ -97,7 +100,9 @@ class ScoreLog:
     array([-1.,  1.], dtype=float32)
     """
 
-    def __init__(self, folder: str | Path, n_examples: int, *, n_rows_per_shard: int = 65536) -> None:
+    def __init__(
+        self, folder: str | Path, n_examples: int, *, n_rows_per_shard: int = 65536, resume: bool = False
+    ) -> None:
         self.folder = Path(folder)
         self.n_examples = check_count("ScoreLog", "n_examples", n_examples, minimum=1)
         self.n_rows_per_shard = check_count("ScoreLog", "n_rows_per_shard", n_rows_per_shard, minimum=1)
@@ -105,10 +110,12 @@ class ScoreLog:
         self.data_fingerprint: str | None = None
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
         self._n_pending = self._epoch = 0
+        self.resume = resume
         with naming_what_failed(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         shards = self._shards()
         self._n_shards = 1 + max((number for _, _, number in shards), default=-1)
+        self._last_epoch_found = max((epoch for _, epoch, _ in shards), default=-1)
         if shards:
             self._read(shards[0][0])  # is it a log, and of these data?
 
@@ -134,6 +141,8 @@ class ScoreLog:
             If shapes do not belong together, the number of classes changes, or an index written now is out of range.
         OutputError
             If a file could not be written.
+        StateError
+            If the folder holds the epoch already, and not of a run that is to go on.
         """
         index, epoch = as_index(index), check_count("ScoreLog", "epoch", epoch)
         if logits.dim() != 2 or not len(logits) == len(index) == len(labels) or labels.dim() != 1:
@@ -144,6 +153,12 @@ class ScoreLog:
         self.n_classes = self.n_classes or logits.shape[1]
         if logits.shape[1] != self.n_classes:
             raise InvalidValueError(f"This log holds logits of {self.n_classes} classes, but got {logits.shape[1]}.")
+        if not self.resume and epoch < max(self._epoch, self._last_epoch_found + 1):
+            newest = max(self._epoch, self._last_epoch_found)
+            raise StateError(
+                f"The log in {self.folder} holds a run up to epoch {newest}, got epoch {epoch}. Log another run to "
+                "another folder; the same one goes on with ScoreLog(..., resume=True)."
+            )
         if epoch != self._epoch:
             self.flush()
         self._epoch = epoch

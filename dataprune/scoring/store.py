@@ -224,6 +224,11 @@ class ExampleStore(ABC):
             If an index is out of range, or a score is NaN; all other scores are counted.
         """
         bad: tuple[int, int] | None = None
+        outside = (notes.index < 0) | (notes.index >= self.n_examples)
+        wrong = notes.index[outside]
+        if len(wrong):
+            inside = ~outside
+            notes = Visits(notes.index[inside], notes.values[inside], notes.epoch[inside], notes.source[inside])
         changes = np.flatnonzero((np.diff(notes.epoch) != 0) | (np.diff(notes.source) != 0)) + 1
         # Runs of one epoch and source, in the order of arrival.
         for rows in np.split(np.arange(len(notes.index)), changes):
@@ -235,6 +240,11 @@ class ExampleStore(ABC):
             self._count(index[numbers], values[numbers], epoch, source)
             if not numbers.all():
                 bad = bad or (int(index[~numbers][0]), epoch)
+        if len(wrong):
+            raise InvalidValueError(
+                f"An index must be in [0, {self.n_examples}), got {wrong.min()} to {wrong.max()}. "
+                "Pass positions in the full data set, not in a subset."
+            )
         if bad is not None:
             raise InvalidValueError(
                 f"The score of example {bad[0]} is NaN in epoch {bad[1]}. "
@@ -244,11 +254,6 @@ class ExampleStore(ABC):
     def _count(self, index: NDArray[np.int64], values: NDArray[np.float32], epoch: int, source: int) -> None:
         if not len(index):
             return
-        if index.min() < 0 or index.max() >= self.n_examples:
-            raise InvalidValueError(
-                f"An index must be in [0, {self.n_examples}), got {index.min()} to {index.max()}. "
-                "Pass positions in the full data set, not in a subset."
-            )
         index, first = np.unique(index, return_index=True)
         fresh = self._last_epoch[index] != epoch
         index, first = index[fresh], first[fresh]

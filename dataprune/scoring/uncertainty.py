@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from dataprune.data.losses import IGNORED_LABEL
 from dataprune.errors import InvalidValueError, check_choice
 from dataprune.scoring.base import BatchScorer
 from dataprune.scoring.functional import entropy, margin
@@ -162,7 +163,8 @@ class Margin(BatchScorer):
         Parameters
         ----------
         **signals : Tensor
-            ``logits`` (B, C); or (B, T, C) with ``labels`` (B, T), negative where a token does not count, or ``mask``.
+            ``logits`` (B, C); or (B, T, C) with ``labels`` (B, T), from -100 to -1 where a token does not count, or
+            ``mask``.
 
         Returns
         -------
@@ -172,7 +174,8 @@ class Margin(BatchScorer):
         Raises
         ------
         InvalidValueError
-            If logits of tokens come without labels and mask, or have another shape.
+            If logits of tokens come without labels and mask, or have another shape, or are not of classes that exclude
+            each other.
         """
         return _per_example("Margin", margin(signals["logits"]), signals)
 
@@ -224,7 +227,8 @@ class Entropy(BatchScorer):
         Parameters
         ----------
         **signals : Tensor
-            ``logits`` (B, C); or (B, T, C) with ``labels`` (B, T), negative where a token does not count, or ``mask``.
+            ``logits`` (B, C); or (B, T, C) with ``labels`` (B, T), from -100 to -1 where a token does not count, or
+            ``mask``.
 
         Returns
         -------
@@ -234,20 +238,29 @@ class Entropy(BatchScorer):
         Raises
         ------
         InvalidValueError
-            If logits of tokens come without labels and mask, or have another shape.
+            If logits of tokens come without labels and mask, or have another shape, or are not of classes that exclude
+            each other.
         """
         return _per_example("Entropy", entropy(signals["logits"]), signals)
 
 
 def _per_example(owner: str, values: Tensor, signals: Mapping[str, Tensor]) -> Tensor:
     """Return one value per example of values (B,) or (B, T)."""
+    logits, labels, mask = signals["logits"], signals.get("labels"), signals.get("mask")
+    if logits.shape[-1] < 2 or (labels is not None and labels.is_floating_point()):
+        kind = "one logit" if logits.shape[-1] < 2 else "labels that are no whole numbers"
+        raise InvalidValueError(
+            f"{owner} needs logits of two or more classes that exclude each other, got {kind}. Use MultiLabelEL2N or "
+            "RegressionError; where the classes do exclude each other, leave such labels out."
+        )
     if values.dim() == 1:
         return values
-    labels, mask = signals.get("labels"), signals.get("mask")
-    counted = labels >= 0 if labels is not None else None if mask is None else mask > 0  # (B, T)
+    counted = None if mask is None else mask > 0  # (B, T)
+    if labels is not None:
+        counted = (labels >= 0) | (labels < IGNORED_LABEL)  # the latter are classes that the model lacks
     if values.dim() != 2 or counted is None or counted.shape != values.shape:
         raise InvalidValueError(
             f"{owner} needs logits (B, C), or (B, T, C) with 'labels' or a 'mask' (B, T) that tell which tokens count, "
-            f"got logits {tuple(signals['logits'].shape)} and {sorted(signals)}."
+            f"got logits {tuple(logits.shape)} and {sorted(signals)}."
         )
     return values.masked_fill(~counted, 0.0).sum(-1) / counted.sum(-1).clamp(min=1)

@@ -180,6 +180,9 @@ def test_a_row_without_a_text_is_named(tmp_path):
     assert "row 1: column 'text' must hold texts" in run_cli("score", tmp_path / "rows.jsonl", *words).stderr
     done = run_cli("score", tmp_path / "rows.jsonl", *words, "--text-column", "n")
     assert "row 0: column 'n' must hold texts or lists of words, got 1." in done.stderr
+    write_rows(tmp_path / "rows.jsonl", [{"embedding": [1.0, 0.5]}, {"embedding": [0.0, 1.0]}])
+    done = run_cli("score", tmp_path / "rows.jsonl", *words, "--text-column", "embedding")
+    assert "row 0: column 'embedding' must hold texts or lists of words, got [1.0, 0.5]." in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -296,3 +299,7 @@ def test_a_parquet_file_of_scores_says_where_they_come_from(rows, tmp_path):
         f"is {theirs[:12]}. Use the rows, the order" in done.stderr
     )
     assert not (tmp_path / "p.csv").exists()
+    assert run_cli("score", rows, "--scorer", "near-duplicate", "--output", tmp_path / "n.parquet").exit_code == 0
+    words = ["--scores", scores, "--scores", tmp_path / "n.parquet", "--keep-fraction", 0.5]
+    done = run_cli("select", rows, *words, "-o", tmp_path / "p.csv")
+    assert "Only scores of one scorer can be averaged, got those of NearDuplicate and TfidfDistance" in done.stderr

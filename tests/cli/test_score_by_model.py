@@ -53,6 +53,8 @@ def test_every_score_of_a_model_runs_and_the_hardest_row_is_shown(name, trained,
 
 def test_the_error_norm_is_that_of_the_model_s_task(trained, tmp_path):
     data, run = trained["joint"]
+    done = run_cli("score", data / "train.jsonl", "--scorer", "margin", "--model", run, "-o", data / "no.csv")
+    assert "'margin' is of one class among several, but" in done.stderr
     done = run_cli("score", data, "--scorer", "el2n", "--model", run, "--output", tmp_path / "s.csv", "--json")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["scorer"] == "JointEL2N()"

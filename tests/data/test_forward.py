@@ -299,7 +299,9 @@ def test_a_causal_model_is_known_inside_its_wrappers():
     compiled, parallel = nn.Module(), nn.Module()
     compiled._orig_mod = inner
     parallel.module = inner
-    assert all(is_causal(model) for model in (inner, compiled, parallel))
+    both = nn.Module()
+    both.module = compiled  # DistributedDataParallel around a compiled model
+    assert all(is_causal(model) for model in (inner, compiled, parallel, both))
     assert is_causal(BertLMHeadModel(BertConfig(**TINY, is_decoder=True)))
 
     class XLNetLMHeadModel(nn.Module):  # takes labels that stand where the logits do

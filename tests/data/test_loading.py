@@ -396,11 +396,11 @@ class TestBrokenData:
             assert rows["text"][:] == ["1,5", "so 2,5"]
 
     def test_what_a_number_would_change_stays_a_text(self, tmp_path):
-        header = "postcode,phone,id,hex,rate,n,sign,nanoseconds,text\n"
+        header = "postcode,phone,id,hex,rate,n,sign,nanoseconds,text,code,small\n"
         rows = [
-            "01234,+4930123456,12345678901234567890,0x10,0.5,10,+1.5,1700000000000000000,007",
-            "98765,110,7,16,1.50,0,-0.5,1,the 0815 one",
-            ",,,,,,,,",
+            "01234,+4930123456,12345678901234567890,0x10,0.5,10,+1.5,1700000000000000000,007,12e4,1e-05",
+            "98765,110,7,16,1.50,0,-0.5,1,the 0815 one,3450,2.5e+20",
+            ",,,,,,,,,,",
         ]
         path = tmp_path / "train.csv"
         path.write_text(header + "\n".join(rows))
@@ -414,6 +414,8 @@ class TestBrokenData:
             assert data["n"][:] == [10, 0, None]
             assert data["sign"][:2] == [1.5, -0.5]
             assert data["text"][0] == "007"
+            assert data["code"][:2] == ["12e4", "3450"]
+            assert data["small"][:2] == [1e-05, 2.5e20]
 
     def test_leading_zeros_far_down_a_file_count(self, tmp_path, monkeypatch):
         monkeypatch.setattr(reading, "BYTES_PER_BLOCK", 64)

@@ -75,7 +75,7 @@ def test_texts_of_tokens_are_texts():
     ("rows", "words"),
     [
         (["play", None], "got None in row 1"),
-        ([None, "play"], "Rows must hold embeddings"),
+        ([None, "play"], "Rows must hold texts or lists of tokens, got None in row 0"),
         ([{"text": "play"}, {"text": [0.5]}], "Column 'text' must hold texts or lists of tokens"),
     ],
 )

@@ -69,6 +69,25 @@ def test_scores_without_labels_keep_the_contract(scorer):
     check_scorer(scorer, make_signals=token_signals)
 
 
+@pytest.mark.parametrize("scorer", [Margin(), Entropy()])
+def test_scores_of_one_class_among_several_refuse_other_heads(scorer):
+    for logits, labels in [
+        (torch.zeros(2, 1), None),
+        (torch.zeros(2, 3), torch.ones(2, 3)),
+        (torch.zeros(2, 3), torch.ones(2)),
+    ]:
+        signals = {"logits": logits} if labels is None else {"logits": logits, "labels": labels}
+        with pytest.raises(InvalidValueError, match="needs logits of two or more classes that exclude each other"):
+            scorer.reset(2).update(torch.arange(2), **signals)
+
+
+@pytest.mark.parametrize("scorer", [Margin(), Entropy()])
+def test_a_word_whose_tag_the_model_lacks_is_as_undecided_as_others(scorer):
+    labels = torch.tensor([[-101, -100], [0, -100]])
+    first, second = scorer.reset(2).update(torch.arange(2), logits=torch.zeros(2, 2, 3), labels=labels).scores_
+    assert first == second > 0
+
+
 @pytest.mark.parametrize("reduction", ["norm", "sum", "mean"])
 def test_with_one_label_per_example_all_reductions_agree(reduction):
     data = [(torch.randn(4, generator=torch.Generator().manual_seed(i)), i % 3) for i in range(9)]

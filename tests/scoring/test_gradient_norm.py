@@ -404,6 +404,16 @@ def test_a_model_that_does_not_end_in_a_linear_layer_is_refused():
         LastLayerGraNd().fit(DATA, model=nn.Sequential(nn.Linear(4, 3), nn.Tanh()))
 
 
+def test_a_bias_that_the_last_layer_has_not_is_refused():
+    model = nn.Linear(4, 3, bias=False)
+    with pytest.raises(
+        InvalidValueError, match=r"LastLayerGraNd.bias must be False for this model's last linear layer, got"
+    ):
+        LastLayerGraNd().fit(DATA, model=model)
+    expected = GraNd().fit(DATA, model=model).scores_
+    np.testing.assert_allclose(LastLayerGraNd(bias=False).fit(DATA, model=model).scores_, expected, rtol=1e-5)
+
+
 def test_a_run_observes_the_features_that_forward_returns_or_finds_them():
     scores = []
     for forward in (features_forward, None):

@@ -186,6 +186,12 @@ def test_noise_has_no_reducible_loss():
     assert scores.argmin() == 1  # the mislabelled example
 
 
+def test_an_index_on_the_cpu_goes_with_losses_on_a_device():
+    scorer = ReducibleLoss([0.1, 0.2]).reset(2)  # "meta" stands for an accelerator: it has no values
+    values = scorer.score_batch(index=torch.tensor([0]), loss=torch.ones(1, device="meta"))
+    assert values.device.type == "meta"
+
+
 @pytest.mark.parametrize("table", [[0.5], np.zeros((2, 1)), np.zeros(3)])
 def test_a_table_of_another_size_is_refused_at_reset(table):
     with pytest.raises(InvalidValueError, match=r"irreducible_loss must have shape \(2,\), got"):

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.utils.data import IterableDataset
 
-from dataprune import EL2N, JointEL2N, Loss, ScoreStore
+from dataprune import EL2N, CyclicScheduler, DynamicPruner, JointEL2N, Loss, ScoreStore, TopK
+from dataprune.data.forward import default_forward
 from dataprune.errors import DataPruneError, InvalidTypeError, InvalidValueError, NotFittedError
 from dataprune.scoring.base import as_index
 from dataprune.scoring.store import OBSERVED, PASS
@@ -39,6 +40,34 @@ def test_scores_of_several_runs_are_averaged():
     one_by_one = np.mean([EL2N().fit(DATA, model=model).scores_ for model in runs], axis=0)
     np.testing.assert_allclose(scorer.scores_, one_by_one, rtol=1e-6)
     assert scorer.store_.counts.tolist() == [3, 3, 3]
+
+
+def test_a_checkpoint_counts_for_all_rows_or_for_none():
+    def broken(model, batch):
+        signals = default_forward(model, batch)
+        return {**signals, "logits": signals["logits"].index_fill(0, torch.tensor([1]), float("nan"))}
+
+    scorer = EL2N(smoothing="mean").fit(DATA, model=Confident(0))
+    with pytest.raises(InvalidValueError, match="The score of example 1 is NaN"):
+        scorer.partial_fit(DATA, model=Confident(5), forward=broken)
+    assert scorer.store_.counts.tolist() == [1, 1, 1]
+    scorer.partial_fit(DATA, model=Confident(2))
+    expected = EL2N(smoothing="mean").fit(DATA, model=Confident(0)).partial_fit(DATA, model=Confident(2))
+    np.testing.assert_array_equal(scorer.scores_, expected.scores_)
+
+
+def test_a_pass_counts_after_whatever_the_table_has_seen(tmp_path):
+    whole = EL2N(smoothing="mean").fit(DATA, model=Confident(0))
+    whole.store_.save(tmp_path / "s.safetensors")
+    loaded = EL2N(smoothing="mean").reset(3)
+    loaded.store_ = ScoreStore.load(tmp_path / "s.safetensors")
+    pruner = DynamicPruner(EL2N(smoothing="mean"), TopK(), CyclicScheduler(keep_fraction=0.5, n_warmup_epochs=1))
+    trained = pruner.fit(DATA, model=nn.Linear(1, 2), n_epochs=3, batch_size=1).scorer_
+    for scorer in (loaded, trained):
+        before = scorer.store_.counts
+        scorer.partial_fit(DATA, model=Confident(2))
+        np.testing.assert_array_equal(scorer.store_.counts, before + 1)
+    np.testing.assert_array_equal(loaded.scores_, whole.partial_fit(DATA, model=Confident(2)).scores_)
 
 
 def test_fit_starts_afresh_and_partial_fit_alone_does_not_need_it():

@@ -101,8 +101,10 @@ def test_a_nan_score_names_its_example_and_the_others_count():
 def test_an_index_outside_the_data_is_refused(row):
     store = ScoreStore(3)
     note(store, [row], [1.0], 0)
+    note(store, [1], [2.0], 1)
     with pytest.raises(InvalidValueError, match=r"An index must be in \[0, 3\), got"):
         store.flush()
+    np.testing.assert_array_equal(store.scores, [np.nan, 2.0, np.nan])  # the others are counted
 
 
 def test_one_value_per_index_is_needed():

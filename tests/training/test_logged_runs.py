@@ -6,7 +6,7 @@ import torch
 from training_parts import Rows, classifier, index_forward, loader, points, pruner, train_plainly
 
 from dataprune import AUM, EL2N, CyclicScheduler, Loss, ScoreLog
-from dataprune.errors import InvalidTypeError, InvalidValueError
+from dataprune.errors import InvalidTypeError, InvalidValueError, StateError
 
 
 def test_one_run_gives_every_score_afterwards(tmp_path):
@@ -22,7 +22,7 @@ def test_one_run_gives_every_score_afterwards(tmp_path):
 
 def test_a_run_that_goes_on_leaves_no_gap_in_its_log(tmp_path):
     def start(folder):
-        log = ScoreLog(folder, 60)
+        log = ScoreLog(folder, 60, resume=True)
         ours, model = pruner(), classifier()
         return ours, model, torch.optim.SGD(model.parameters(), 0.1), ours.attach(loader(), n_epochs=3, log=log), log
 
@@ -46,6 +46,16 @@ def test_a_run_that_goes_on_leaves_no_gap_in_its_log(tmp_path):
     resumed.close()
     assert np.array_equal(log.replay(EL2N(smoothing="mean")).store_.counts, resumed.scorer_.store_.counts)
     assert expected.shape == log.replay(EL2N(smoothing="mean")).scores_.shape
+
+
+def test_a_second_run_into_the_same_folder_is_refused(tmp_path):
+    log = ScoreLog(tmp_path, 60)
+    pruner().fit(points(), model=classifier(), n_epochs=2, batch_size=8, log=log)
+    before = log.replay(AUM()).aum_
+    for again in (log, ScoreLog(tmp_path, 60)):
+        with pytest.raises(StateError, match="holds a run up to epoch 1, got epoch 0"):
+            pruner().fit(points(), model=classifier(), n_epochs=2, batch_size=8, log=again)
+    np.testing.assert_array_equal(log.replay(AUM()).aum_, before)
 
 
 @pytest.mark.parametrize(

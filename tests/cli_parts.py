@@ -17,8 +17,8 @@ from dataprune.cli import app
 
 RUN_KEYS = {
     *("metrics", "best_epoch", "seconds", "n_examples", "n_updates", "n_updates_planned", "examples_trained"),
-    *("tokens_trained", "tokens_scored", "compute_fraction", "config", "data_path", "pruner", "versions"),
-    *("seed", "notes"),
+    *("tokens_trained", "tokens_scored", "compute_fraction", "config", "data_path", "train_hash", "pruner"),
+    *("versions", "seed", "notes"),
 }
 
 

@@ -17,7 +17,7 @@ from dataprune.cli.printing import print_json, print_table, print_text
 from dataprune.cli.progress import transient_bar
 from dataprune.cli.settings import RunFileArgument, Settings, to_config
 from dataprune.errors import check_count
-from dataprune.runs.config import RunConfig
+from dataprune.runs.config import COMPOSITION, RunConfig
 
 if TYPE_CHECKING:
     from dataprune.runs.compare import Comparison
@@ -32,7 +32,8 @@ def compare(  # numpydoc ignore=PR01
         str | None, typer.Option(metavar="DIR", help="Folder for the runs; the same command goes on in it.")
     ] = None,
     keep_fraction: Annotated[
-        float | None, typer.Option(metavar="SHARE", help=f"Kept in pruned epochs. [default: {RunConfig.keep_fraction}]")
+        float | None,
+        typer.Option(metavar="SHARE", help=f"Kept in pruned epochs. [default: {COMPOSITION['keep_fraction']}]"),
     ] = None,
     n_epochs: Annotated[
         int | None, typer.Option(metavar="N", help=f"Epochs, warm-up included. [default: {RunConfig.n_epochs}]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Annotated, Any
 
-from typer import Option
+from typer import Context, Option
 
 from dataprune.cli.errors import UsageError
 
@@ -63,6 +63,25 @@ Model = Annotated[
 Split = Annotated[str, Option(metavar="NAME", help="train, valid or test, where DATA has several.")]
 
 
+def is_typed(ctx: Context, option: str) -> bool:
+    """Say whether the user typed an option, as against its default.
+
+    Parameters
+    ----------
+    ctx : Context
+        Of the command.
+    option : str
+        Name of its parameter.
+
+    Returns
+    -------
+    bool
+        False also for an option that the command has not.
+    """
+    source = ctx.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def to_refresh(text: str) -> str | float:
     """Return a share as a number, a word as it is.
 
@@ -74,7 +93,7 @@ def to_refresh(text: str) -> str | float:
     Returns
     -------
     str or float
-        For `RunConfig.refresh`.
+        For `RunConfig`'s ``refresh``.
 
     Examples
     --------

@@ -23,7 +23,7 @@ from dataprune.cli.options import (
     to_refresh,
 )
 from dataprune.cli.printing import print_plan
-from dataprune.runs.config import RunConfig
+from dataprune.runs.config import COMPOSITION, RunConfig
 
 
 def plan(  # numpydoc ignore=PR01
@@ -31,14 +31,14 @@ def plan(  # numpydoc ignore=PR01
     n_examples: Annotated[int, typer.Option(metavar="N", help="Rows of the train set.")],
     n_epochs: NEpochs = RunConfig.n_epochs,
     batch_size: BatchSize = RunConfig.batch_size,
-    scheduler: SchedulerName = RunConfig.scheduler,
-    keep_fraction: KeepFraction = RunConfig.keep_fraction,
-    initial_keep_fraction: InitialKeepFraction = RunConfig.initial_keep_fraction,
-    n_levels: NLevels = RunConfig.n_levels,
-    n_warmup_epochs: NWarmupEpochs = RunConfig.n_warmup_epochs,
-    n_cycle_epochs: NCycleEpochs = RunConfig.n_cycle_epochs,
-    n_full_final_epochs: NFullFinalEpochs = RunConfig.n_full_final_epochs,
-    refresh: Refresh = str(RunConfig.refresh),
+    scheduler: SchedulerName = COMPOSITION["scheduler"],
+    keep_fraction: KeepFraction = COMPOSITION["keep_fraction"],
+    initial_keep_fraction: InitialKeepFraction = COMPOSITION["initial_keep_fraction"],
+    n_levels: NLevels = COMPOSITION["n_levels"],
+    n_warmup_epochs: NWarmupEpochs = COMPOSITION["n_warmup_epochs"],
+    n_cycle_epochs: NCycleEpochs = COMPOSITION["n_cycle_epochs"],
+    n_full_final_epochs: NFullFinalEpochs = COMPOSITION["n_full_final_epochs"],
+    refresh: Refresh = COMPOSITION["refresh"],
     n_accumulation: NAccumulation = RunConfig.n_accumulation,
     as_json: AsJson = False,
 ) -> None:

@@ -70,7 +70,7 @@ def score(  # numpydoc ignore=PR01
     from dataprune.scoring.provenance import provenance
 
     with wrong_usage():
-        check_writable(output)
+        check_writable(output, data)
         arguments = scorer_arguments(scorer, scorer_arg)
         part = make_part("scorer", {**DATASET_SCORERS, **MODEL_SCORERS}, scorer, arguments)
     by_model = scorer in MODEL_SCORERS

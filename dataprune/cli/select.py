@@ -122,7 +122,7 @@ def select(  # numpydoc ignore=PR01
         "selector_arg": selector_arg,
     }
     with wrong_usage():
-        check_writable(output)
+        check_writable(output, data, *(scores or []))
         check_fraction("select", "keep_fraction", keep_fraction)
         check_count("select", "seed", seed)
         part, chooser = (

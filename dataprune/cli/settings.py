@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from dataprune.cli.errors import UsageError, wrong_usage
 from dataprune.errors import DataPruneError, InvalidValueError, check_choice
-from dataprune.runs.config import RunConfig
+from dataprune.runs.config import COMPOSITION, RunConfig
 
 RunFileArgument = Annotated[
     str | None,
@@ -47,7 +47,7 @@ def to_config(run_file: str | None, typed: Mapping[str, Any]) -> RunConfig:
 
     with wrong_usage():
         file = RunFile() if run_file is None else read_run_file(run_file)
-        settings = {**file.settings, **typed}
+        settings = {**_without_defaults(file.settings, typed), **typed}
         names = {field.name: field.default is field.default_factory is MISSING for field in fields(RunConfig)}
         for name in settings:
             check_choice("train", "set", name, names)
@@ -63,3 +63,10 @@ def to_config(run_file: str | None, typed: Mapping[str, Any]) -> RunConfig:
         except DataPruneError as error:
             raise InvalidValueError(file.explain(str(error), overridden=typed.keys())) from None
     return config
+
+
+def _without_defaults(settings: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a run file says only because a run writes all settings, where a typed recipe or budget decides."""
+    decided = COMPOSITION.keys() if typed.get("recipe") is not None else set()
+    decided = {*decided, "keep_fraction"} if typed.get("budget") else decided
+    return {name: value for name, value in settings.items() if not (name in decided and value == COMPOSITION[name])}

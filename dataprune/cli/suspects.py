@@ -6,14 +6,14 @@ import shlex
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dataprune.cli.errors import UsageError, say, wrong_usage
-from dataprune.cli.options import TRAINING, AsJson, BatchSize, Split, to_pairs
+from dataprune.cli.options import TRAINING, AsJson, BatchSize, Split, is_typed, to_pairs
 from dataprune.cli.printing import count_of, print_json, print_table, print_text
 from dataprune.errors import TrainingInterrupted
 from dataprune.runs.config import RunConfig
@@ -23,11 +23,18 @@ if TYPE_CHECKING:
     from dataprune.runs.suspects import Suspects
 
 RUN_FILE = "run.json"
+OF_TRAINING = (
+    *("model", "method", "percentile", "n_suspects", "n_folds", "task", "n_epochs", "batch_size", "learning_rate"),
+    *("mixed_precision", "max_length_tokens", "seed", "resume"),
+)
+"""Options of looking for suspects in data."""
+
 N_SHOWN = 10
 LONGEST_TEXT = 60
 
 
 def suspects(  # numpydoc ignore=PR01
+    ctx: typer.Context,
     data: Annotated[
         str,
         typer.Argument(
@@ -115,12 +122,13 @@ def suspects(  # numpydoc ignore=PR01
     """
     columns = to_pairs("--column", column or [], example="text=utterance")
     if apply is not None:
+        check_left_out(ctx, OF_TRAINING, "with --apply: nothing is trained.")
         print_applied(data, apply, output, split=split, columns=columns, dry_run=dry_run, as_json=as_json)
         return
 
     from dataprune.data.files import read_json
     from dataprune.data.loading import load_split
-    from dataprune.data.review import check_review_path, write_review
+    from dataprune.data.review import check_review_path, check_undecided, write_review
     from dataprune.data.tasks import TASKS, guess_task
     from dataprune.errors import check_choice
     from dataprune.models.loading import load_encoder_config
@@ -140,12 +148,18 @@ def suspects(  # numpydoc ignore=PR01
     }
     with wrong_usage():
         check_review_path(output)
+        check_undecided(output)
         check_suspects(**settings)
+        check_left_out(ctx, ["n_folds" if method == "aum" else "percentile"], f"with --method {method}.")
         if task is not None:
             check_choice("suspects", "task", task, TASKS)
     is_run = (Path(data) / RUN_FILE).is_file()
     if is_run:
-        check_run_options(method, dry_run=dry_run, resume=resume, n_suspects=n_suspects)
+        check_left_out(
+            ctx,
+            (*OF_TRAINING, "split", "column", "dry_run"),
+            "for a run: nothing is trained. Pass the data and --model instead.",
+        )
         found = suspects_of_run(data)
     elif model is None:
         raise UsageError("Missing option '--model': an encoder to train, unless DATA is the folder of a run.")
@@ -189,32 +203,26 @@ def suspects(  # numpydoc ignore=PR01
     print_found(found, data, whole, output, method=method, split=split, as_json=as_json)
 
 
-def check_run_options(method: str, *, dry_run: bool, resume: bool, n_suspects: int | None) -> None:
-    """Raise unless the options make sense for a run, where nothing is trained.
+def check_left_out(ctx: typer.Context, options: Iterable[str], why: str) -> None:
+    """Raise if the user typed an option that would do nothing.
 
     Parameters
     ----------
-    method : str
-        Must be ``aum``.
-    dry_run : bool
-        Must be False.
-    resume : bool
-        Must be False.
-    n_suspects : int or None
-        Must be None.
+    ctx : Context
+        Of the command.
+    options : iterable of str
+        Names of parameters.
+    why : str
+        Rest of the sentence.
 
     Raises
     ------
     UsageError
-        If one does not.
+        If one was typed.
     """
-    if method != "aum":
-        raise UsageError(f"A run has what --method aum looks at, not {method!r}. Pass the data and --model instead.")
-    if n_suspects is not None:
-        raise UsageError("--n-suspects must be left out for a run. Pass the data and --model instead.")
-    for name, is_given in {"--dry-run": dry_run, "--resume": resume}.items():
-        if is_given:
-            raise UsageError(f"{name} must be left out for a run: nothing is trained.")
+    for name in options:
+        if is_typed(ctx, name):
+            raise UsageError(f"--{name.replace('_', '-')} must be left out {why}")
 
 
 def print_found(found: Suspects, data: str, whole: str, output: str, *, method: str, split: str, as_json: bool) -> None:
@@ -337,7 +345,7 @@ def print_applied(
     from dataprune.data.writing import check_writable, write_rows
 
     with wrong_usage():
-        check_writable(output)
+        check_writable(output, data, review)
     lines = read_review(review)
     with open_rows(data, split=split) as (rows, place):
         corrected, counts = apply_review(rows, lines, columns=columns or None, place=place)

@@ -24,6 +24,7 @@ from dataprune.cli.options import (
     NWarmupEpochs,
     Refresh,
     SchedulerName,
+    is_typed,
     to_arguments,
     to_pairs,
     to_refresh,
@@ -31,7 +32,7 @@ from dataprune.cli.options import (
 from dataprune.cli.printing import metric_text, print_json, print_plan, print_table
 from dataprune.cli.settings import RunFileArgument, Settings, to_config
 from dataprune.errors import TrainingInterrupted
-from dataprune.runs.config import RunConfig
+from dataprune.runs.config import COMPOSITION, RunConfig
 
 
 def train(  # numpydoc ignore=PR01
@@ -74,8 +75,8 @@ def train(  # numpydoc ignore=PR01
             metavar="NAME=VALUE", help="A parameter of the recipe: region=hard; repeatable.", rich_help_panel=PRUNING
         ),
     ] = None,
-    scheduler: SchedulerName = RunConfig.scheduler,
-    keep_fraction: KeepFraction = RunConfig.keep_fraction,
+    scheduler: SchedulerName = COMPOSITION["scheduler"],
+    keep_fraction: KeepFraction = COMPOSITION["keep_fraction"],
     budget: Annotated[
         list[str] | None,
         typer.Option(
@@ -84,11 +85,11 @@ def train(  # numpydoc ignore=PR01
             rich_help_panel=PRUNING,
         ),
     ] = None,
-    initial_keep_fraction: InitialKeepFraction = RunConfig.initial_keep_fraction,
-    n_levels: NLevels = RunConfig.n_levels,
-    n_warmup_epochs: NWarmupEpochs = RunConfig.n_warmup_epochs,
-    n_cycle_epochs: NCycleEpochs = RunConfig.n_cycle_epochs,
-    n_full_final_epochs: NFullFinalEpochs = RunConfig.n_full_final_epochs,
+    initial_keep_fraction: InitialKeepFraction = COMPOSITION["initial_keep_fraction"],
+    n_levels: NLevels = COMPOSITION["n_levels"],
+    n_warmup_epochs: NWarmupEpochs = COMPOSITION["n_warmup_epochs"],
+    n_cycle_epochs: NCycleEpochs = COMPOSITION["n_cycle_epochs"],
+    n_full_final_epochs: NFullFinalEpochs = COMPOSITION["n_full_final_epochs"],
     scorer: Annotated[
         str | None,
         typer.Option(
@@ -105,7 +106,7 @@ def train(  # numpydoc ignore=PR01
     ] = None,
     selector: Annotated[
         str, typer.Option(metavar="NAME", help="Which to keep, see `dataprune methods`.", rich_help_panel=PRUNING)
-    ] = RunConfig.selector,
+    ] = COMPOSITION["selector"],
     selector_arg: Annotated[
         list[str] | None,
         typer.Option(
@@ -121,7 +122,7 @@ def train(  # numpydoc ignore=PR01
             rich_help_panel=PRUNING,
         ),
     ] = RunConfig.group_column,
-    refresh: Refresh = str(RunConfig.refresh),
+    refresh: Refresh = COMPOSITION["refresh"],
     scores: Annotated[
         str | None,
         typer.Option(
@@ -194,7 +195,7 @@ def train(  # numpydoc ignore=PR01
     typed = {
         field.name: options[field.name]
         for field in fields(RunConfig)
-        if _is_typed(ctx, field.name) or _is_typed(ctx, field.name.removesuffix("s"))
+        if is_typed(ctx, field.name) or is_typed(ctx, field.name.removesuffix("s"))
     }
     typed |= to_arguments("--set", setting, example="n_epochs=3")
 
@@ -220,11 +221,6 @@ def train(  # numpydoc ignore=PR01
         print_json(result)
     else:
         _print_summary(result)
-
-
-def _is_typed(ctx: typer.Context, option: str) -> bool:
-    source = ctx.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _print_summary(result: dict[str, Any]) -> None:

@@ -35,7 +35,9 @@ def example_lengths(dataset: Any) -> NDArray[np.int64] | None:
     if not isinstance(columns, list):
         return None
     if "length" in columns and "int" in str(getattr(dataset.features["length"], "dtype", "")):
-        return np.asarray(dataset.with_format(None)["length"][:], dtype=np.int64)
+        lengths = dataset.select_columns(["length"]).with_format("arrow")[:].column(0)
+        if lengths.null_count == 0:
+            return np.asarray(lengths, dtype=np.int64)
     if "input_ids" in columns:
         import pyarrow.compute as pc
 

@@ -127,6 +127,33 @@ def check_review_path(path: str | Path) -> None:
         raise InvalidValueError(f"{path} is a folder that exists already. Choose another name.")
 
 
+def check_undecided(path: str | Path) -> None:
+    """Raise if there is a file of that name that somebody has worked on.
+
+    Parameters
+    ----------
+    path : str or Path
+        Review file to write.
+
+    Raises
+    ------
+    InvalidValueError
+        If it is there, and has decisions or is no review.
+
+    Examples
+    --------
+    >>> check_undecided("missing.csv")
+    """
+    if not Path(path).exists():
+        return
+    try:
+        is_decided = any(line.decision or line.own_label for line in read_review(path))
+    except DataError as error:
+        raise InvalidValueError(f"{path} exists and is no review ({error}) Choose another name.") from None
+    if is_decided:
+        raise InvalidValueError(f"The review {path} has decisions in it. Apply them, or choose another name.")
+
+
 def write_review(path: str | Path, lines: Sequence[ReviewLine]) -> None:
     """Write a review file, atomically.
 

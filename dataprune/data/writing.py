@@ -15,7 +15,7 @@ from typing import Any
 import datasets
 
 from dataprune.data.files import naming_what_failed, write_atomically
-from dataprune.data.reading import FORMATS, Progress
+from dataprune.data.reading import FORMATS, SPLIT_OF, Progress
 from dataprune.errors import DataError, InvalidValueError
 
 ROWS_PER_CHUNK = 10_000  # written at a time: memory stays bounded
@@ -23,18 +23,20 @@ TEXT_OF = (date, time, timedelta, Decimal)
 """Kinds of values that JSON lacks, and that are written as texts; a datetime is a date."""
 
 
-def check_writable(path: str | Path) -> None:
+def check_writable(path: str | Path, *sources: str | Path) -> None:
     """Raise unless rows can be written under that name, before any work is done.
 
     Parameters
     ----------
     path : str or Path
         File to make; its ending says the format. Without an ending, a folder for `datasets`.
+    *sources : str or Path
+        Files that are read, and folders of which the files of splits are.
 
     Raises
     ------
     InvalidValueError
-        If the ending is unknown, the folder around it is missing, or a folder of that name exists.
+        If the ending is unknown, the folder around it is missing, a folder of that name exists, or it is a source.
 
     Examples
     --------
@@ -50,6 +52,10 @@ def check_writable(path: str | Path) -> None:
         raise InvalidValueError(f"The folder {path.parent} does not exist. Make it first, or choose another.")
     if path.is_dir():
         raise InvalidValueError(f"{path} is a folder that exists already. Choose another name.")
+    for source in map(Path, sources):
+        is_split = path.name.partition(".")[0] in SPLIT_OF and source.is_dir() and path.parent.samefile(source)
+        if path.exists() and (is_split or (source.exists() and path.samefile(source))):
+            raise InvalidValueError(f"{path} is a file that is read. Choose another name for what is written.")
 
 
 NOTE = b"dataprune"

@@ -18,9 +18,11 @@ from typing import Any
 from scipy.stats import t
 
 from dataprune.data.files import naming_what_failed, read_json, write_json
-from dataprune.errors import DataError, InvalidValueError, check_choice, check_count
+from dataprune.data.fingerprint import content_hash
+from dataprune.data.loading import load_data
+from dataprune.errors import DataError, InvalidValueError, StateError, check_choice, check_count
 from dataprune.recipes import RECIPES
-from dataprune.runs.config import RunConfig
+from dataprune.runs.config import COMPOSITION, RunConfig
 from dataprune.runs.run import RUN, check_config, check_same_settings, plan
 from dataprune.runs.run_file import write_run_file
 
@@ -142,10 +144,8 @@ def methods_to_compare(config: RunConfig, recipes: Sequence[str] = ()) -> dict[s
         "selector_args": {},
         "budget": {},
         "group_column": None,
-        "initial_keep_fraction": RunConfig.initial_keep_fraction,
-        "n_levels": RunConfig.n_levels,
+        **dict.fromkeys(COMPOSITION),  # the defaults
     }
-    whole = replace(config, **bare, selector=RunConfig.selector, keep_fraction=1.0, scores=None, refresh="observed")
     laid_out, _ = plan(config)
     if not laid_out.exact:
         name = "budget" if config.budget else "recipe" if config.recipe else "scheduler"
@@ -154,35 +154,29 @@ def methods_to_compare(config: RunConfig, recipes: Sequence[str] = ()) -> dict[s
             f"{getattr(config, name)!r}. Compare a keep_fraction or a budget of n_updates; name recipes with --recipe."
         )
     n_updates_full = laid_out.n_updates_full / config.n_epochs
-    n_fewer = min(config.n_epochs, max(1, round(laid_out.n_updates / n_updates_full)))
+    # Never all of them: full data would be compared with itself.
+    n_fewer = min(config.n_epochs - 1, max(1, round(laid_out.n_updates / n_updates_full)))
     n_warmup_epochs = next(
         (epoch for epoch, n in enumerate(laid_out.n_kept) if n < laid_out.n_examples), config.n_epochs
     )
     if n_warmup_epochs == config.n_epochs:
         raise InvalidValueError("compare.keep_fraction must prune some epoch, got a run that trains on everything.")
     pruned = laid_out.n_kept[n_warmup_epochs:]
+    whole = replace(config, **{**bare, "keep_fraction": 1.0}, scores=None)
     chance = replace(
         whole,
         selector="random-k",
-        scheduler="cyclic",
         keep_fraction=sum(pruned) / len(pruned) / laid_out.n_examples,
         n_warmup_epochs=n_warmup_epochs,
-        n_cycle_epochs=1,
-        n_full_final_epochs=0,
     )
-    schedule: dict[str, Any] = {"scheduler": RunConfig.scheduler, "n_warmup_epochs": RunConfig.n_warmup_epochs}
-    whole = replace(whole, **schedule, n_cycle_epochs=1, n_full_final_epochs=0)
     named = {check_choice("compare", "recipe", name, RECIPES): _of_recipe(config, name, bare) for name in recipes}
     return {FULL: whole, FEWER: replace(whole, n_epochs=n_fewer), RANDOM: chance, PRUNED: config, **named}
 
 
 def _of_recipe(config: RunConfig, name: str, bare: Mapping[str, Any]) -> RunConfig:
-    """Leave what a recipe decides at its default: the recipe then takes its own."""
-    parts = ("selector", "scheduler", "refresh", "n_warmup_epochs", "n_cycle_epochs", "n_full_final_epochs")
-    defaults = {part: getattr(RunConfig, part) for part in parts}
-    if "keep_fraction" not in inspect.signature(RECIPES[name].make).parameters:
-        defaults["keep_fraction"] = RunConfig.keep_fraction
-    return replace(config, **{**bare, **defaults, "recipe": name})
+    """Leave to a recipe all but how many it keeps, which is to be the same."""
+    takes_share = "keep_fraction" in inspect.signature(RECIPES[name].make).parameters
+    return replace(config, **{**bare, "keep_fraction": config.keep_fraction if takes_share else None, "recipe": name})
 
 
 def method_folder(method: str) -> str:
@@ -279,6 +273,10 @@ def _run_cell(config: RunConfig, *, name: str, n_threads: int) -> dict[str, Any]
         folder.mkdir(parents=True, exist_ok=True)
     if (folder / RUN).exists():
         check_same_settings(folder, config)
+        train = load_data(config.data, columns=config.columns or None, random_state=config.seed).splits["train"]
+        now = content_hash(train)
+        if read_json(folder / RUN).get("train_hash", now) != now:
+            raise StateError(f"The run in {folder} was trained on other data. Choose another --output-dir.")
     else:
         settings = folder.parent / f"{folder.name}.toml"
         write_run_file(settings, config)

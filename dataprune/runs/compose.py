@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, cast
 
 from sklearn.base import clone
 
@@ -14,7 +14,7 @@ from dataprune.data.tasks import Task, TextTask
 from dataprune.errors import InvalidValueError, check_choice
 from dataprune.models import load_encoder, load_tokenizer
 from dataprune.recipes import RECIPES
-from dataprune.runs.config import RunConfig
+from dataprune.runs.config import COMPOSITION, RunConfig
 from dataprune.runs.groups import groups_of
 from dataprune.scheduling.budget import Budget
 from dataprune.scheduling.by_name import make_scheduler
@@ -94,10 +94,7 @@ ERROR_NORM_ARGS: dict[str, dict[str, Any]] = {"causal-lm": {"reduction": "mean"}
 SEARCH = "bilevel_architecture_search"
 """The recipe whose two pruners are for a search; the run then trains what was found on all examples."""
 
-PRUNING = (
-    *("scorer", "scorer_args", "selector", "selector_args", "scheduler", "refresh", "keep_fraction", "budget"),
-    *("initial_keep_fraction", "n_levels", "n_warmup_epochs", "n_cycle_epochs", "n_full_final_epochs"),
-)
+PRUNING = ("scorer", "scorer_args", "selector_args", "budget", *COMPOSITION)
 """Settings that compose a pruner; a recipe has its own, and takes those that it has parameters for."""
 
 
@@ -174,28 +171,23 @@ def make_pruner(config: RunConfig, task: Task) -> DynamicPruner:
     default = ERROR_NORMS.get(task.name, "el2n")
     scorer = default if config.scorer is None else check_choice("train", "scorer", config.scorer, SCORERS)
     scorer_args = ERROR_NORM_ARGS.get(task.name, {}) if scorer == default else {}
+    chosen: dict[str, Any] = {name: getattr(config, name) for name in COMPOSITION} | {
+        "keep_fraction": _keep_fraction(config)
+    }
+    selector, scheduler, refresh = (chosen.pop(name) for name in ("selector", "scheduler", "refresh"))
     return DynamicPruner(
         make_part("scorer", SCORERS, scorer, {**scorer_args, **config.scorer_args}),
-        make_part("selector", SELECTORS, config.selector, config.selector_args),
-        make_scheduler(
-            "train",
-            config.scheduler,
-            keep_fraction=_keep_fraction(config),
-            initial_keep_fraction=config.initial_keep_fraction,
-            n_levels=config.n_levels,
-            n_warmup_epochs=config.n_warmup_epochs,
-            n_cycle_epochs=config.n_cycle_epochs,
-            n_full_final_epochs=config.n_full_final_epochs,
-        ),
-        refresh=config.refresh,
+        make_part("selector", SELECTORS, selector, config.selector_args),
+        make_scheduler("train", scheduler, **chosen),
+        refresh=refresh,
         random_state=config.seed,
     )
 
 
 def _keep_fraction(config: RunConfig) -> float | Budget:
     if not config.budget:
-        return config.keep_fraction
-    if config.keep_fraction != RunConfig.keep_fraction:
+        return cast("float", config.keep_fraction)  # given, or filled in
+    if config.keep_fraction is not None:
         raise InvalidValueError(f"train.keep_fraction must be left out with a budget, got {config.keep_fraction!r}.")
     units = [unit.name for unit in fields(Budget)]
     for unit in config.budget:
@@ -263,13 +255,12 @@ def make_search(config: RunConfig) -> tuple[DynamicPruner, DynamicPruner]:
 def _typed_settings(config: RunConfig, name: str) -> dict[str, Any]:
     takes = inspect.signature(RECIPES[name].make).parameters
     settings: dict[str, Any] = {}
-    for field in fields(RunConfig):
-        value = getattr(config, field.name)
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        if field.name in PRUNING and value != default:
-            if field.name not in takes:
-                raise InvalidValueError(f"train.{field.name} must be left out with the recipe {name!r}, got {value!r}.")
-            settings[field.name] = value
+    for setting in PRUNING:
+        value = getattr(config, setting)
+        if value is not None and value != {}:
+            if setting not in takes:
+                raise InvalidValueError(f"train.{setting} must be left out with the recipe {name!r}, got {value!r}.")
+            settings[setting] = value
     return settings
 
 

@@ -5,10 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+COMPOSITION: dict[str, Any] = {
+    "keep_fraction": 0.5,
+    "n_warmup_epochs": 1,
+    "n_cycle_epochs": 1,
+    "n_full_final_epochs": 0,
+    "scheduler": "cyclic",
+    "initial_keep_fraction": 1.0,
+    "n_levels": 3,
+    "selector": "top-k",
+    "refresh": "observed",
+}
+"""What a run without a recipe has where nothing else is said."""
+
 
 @dataclass(frozen=True)
 class RunConfig:
     """All that a run follows from; the words are those of the command line.
+
+    The settings of `COMPOSITION` are None where a recipe decides, or of ``keep_fraction`` a budget.
 
     Parameters
     ----------
@@ -23,36 +38,36 @@ class RunConfig:
         A key of `dataprune.data.tasks.TASKS`; guessed from the columns by default.
     columns : dict of str to str, default={}
         Role -> column name, where the guess is wrong.
-    keep_fraction : float, default=0.5
+    keep_fraction : float or None, default=0.5
         Share of the examples kept in pruned epochs; 1 trains on everything.
     budget : dict of str to float, default={}
         In its place: the one parameter of `Budget`.
     n_epochs : int, default=10
         Epochs, warm-up included.
-    n_warmup_epochs : int, default=1
+    n_warmup_epochs : int or None, default=1
         First epochs on all examples.
-    n_cycle_epochs : int, default=1
+    n_cycle_epochs : int or None, default=1
         Epochs on one selection.
-    n_full_final_epochs : int, default=0
+    n_full_final_epochs : int or None, default=0
         Last epochs on all examples.
-    scheduler : str, default="cyclic"
+    scheduler : str or None, default="cyclic"
         A key of `dataprune.scheduling.by_name.SCHEDULERS`.
-    initial_keep_fraction : float, default=1.0
+    initial_keep_fraction : float or None, default=1.0
         Where a ramp starts.
-    n_levels : int, default=3
+    n_levels : int or None, default=3
         Levels of the ``step`` scheduler.
     scorer : str or None, default=None
         A key of `SCORERS`; by default the task's error norm.
     scorer_args : dict of str to object, default={}
         The scorer's parameters by name.
-    selector : str, default="top-k"
+    selector : str or None, default="top-k"
         A key of `SELECTORS`.
     selector_args : dict of str to object, default={}
         The selector's parameters by name.
     group_column : str or None, default=None
         Column that a selector's groups are read from: one value or a list per example; of a column of tags the types
         of slots. By default the classes.
-    refresh : str or float, default="observed"
+    refresh : str, float or None, default="observed"
         Where scores come from, as in `DynamicPruner`.
     recipe : str or None, default=None
         A key of `dataprune.recipes.RECIPES`, in the place of scorer, selector and scheduler.
@@ -92,21 +107,21 @@ class RunConfig:
     output_dir: str
     task: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
-    keep_fraction: float = 0.5
+    keep_fraction: float | None = None
     budget: dict[str, Any] = field(default_factory=dict)
     n_epochs: int = 10
-    n_warmup_epochs: int = 1
-    n_cycle_epochs: int = 1
-    n_full_final_epochs: int = 0
-    scheduler: str = "cyclic"
-    initial_keep_fraction: float = 1.0
-    n_levels: int = 3
+    n_warmup_epochs: int | None = None
+    n_cycle_epochs: int | None = None
+    n_full_final_epochs: int | None = None
+    scheduler: str | None = None
+    initial_keep_fraction: float | None = None
+    n_levels: int | None = None
     scorer: str | None = None
     scorer_args: dict[str, Any] = field(default_factory=dict)
-    selector: str = "top-k"
+    selector: str | None = None
     selector_args: dict[str, Any] = field(default_factory=dict)
     group_column: str | None = None
-    refresh: str | float = "observed"
+    refresh: str | float | None = None
     recipe: str | None = None
     recipe_args: dict[str, Any] = field(default_factory=dict)
     scores: str | None = None
@@ -120,3 +135,9 @@ class RunConfig:
     image_size: int | None = None
     n_workers: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Fill in what was not given, unless a recipe or a budget decides it."""
+        for name, default in ({} if self.recipe is not None else COMPOSITION).items():
+            if getattr(self, name) is None and not (name == "keep_fraction" and self.budget):
+                object.__setattr__(self, name, default)

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from sklearn.base import clone
 from torch.utils.data import DataLoader
 
 from dataprune import __version__
 from dataprune.data.files import naming_what_failed, write_atomically, write_json
-from dataprune.data.fingerprint import fingerprint
+from dataprune.data.fingerprint import content_hash, fingerprint
 from dataprune.data.forward import PRECISIONS, default_forward, with_precision
 from dataprune.data.loading import LoadedData, load_data
 from dataprune.data.tasks import TASKS, ClassificationTask, Task, TextTask, check_task, guess_task
@@ -28,9 +29,9 @@ from dataprune.errors import InvalidValueError, StateError, check_choice, check_
 from dataprune.models import build_model, load_tokenizer
 from dataprune.models.images import save_model_of
 from dataprune.runs.compose import SEARCH, make_pruner, prepare
-from dataprune.runs.config import RunConfig
+from dataprune.runs.config import COMPOSITION, RunConfig
 from dataprune.runs.run_file import read_run_file, write_run_file
-from dataprune.runs.searching import found_network
+from dataprune.runs.searching import ARCHITECTURE, found_network
 from dataprune.scheduling.budget import Budget
 from dataprune.scheduling.cyclic import CyclicScheduler
 from dataprune.scheduling.plan import Plan
@@ -89,7 +90,7 @@ def check_config(config: RunConfig) -> None:
         check_count("train", "image_size", config.image_size, minimum=1)
     # A rehearsal on stand-ins: what the pruner refuses now, it would refuse after the data were read.
     pruner = make_pruner(config, ClassificationTask() if config.task is None else TASKS[config.task]())
-    if config.group_column is not None and "groups" not in pruner.selector.needs:
+    if config.group_column is not None and (pruner.selector is None or "groups" not in pruner.selector.needs):
         remedy = " Pass --selector-arg by=groups." if hasattr(pruner.selector, "by") else ""
         raise InvalidValueError(
             f"train.group_column must be left out with {pruner.selector!r}, which reads no groups, got "
@@ -97,7 +98,7 @@ def check_config(config: RunConfig) -> None:
         )
     if config.budget:  # what it is enough for depends on the data
         Budget(**config.budget).check()
-        pruner.set_params(scheduler__keep_fraction=RunConfig.keep_fraction)
+        pruner.set_params(scheduler__keep_fraction=COMPOSITION["keep_fraction"])
     scores = None if _saved_scores(config, pruner) is None else _empty_store(pruner, 1000)
     if not isinstance(pruner.scorer, DatasetScorer | ReducibleLoss):  # these know their number of examples
         _rehearse(config, pruner, scores)
@@ -111,16 +112,16 @@ def _rehearse(config: RunConfig, pruner: DynamicPruner, scores: ExampleStore | N
         "features": np.zeros((1000, 1), np.float32),
         "cost": np.ones(1000),
     }
-    pruner.attach(
-        rehearsal,
-        n_epochs=config.n_epochs,
-        n_accumulation=config.n_accumulation,
-        model=torch.nn.Identity(),
-        scores=scores,
-        **known,
-    )
-    selector: Selector = clone(pruner.selector_)
     try:
+        pruner.attach(
+            rehearsal,
+            n_epochs=config.n_epochs,
+            n_accumulation=config.n_accumulation,
+            model=torch.nn.Identity(),
+            scores=scores,
+            **known,
+        )
+        selector: Selector = clone(pruner.selector_)
         selector.fit(np.zeros(1000, np.float32), n_keep=500, **known)
     except InvalidValueError as error:
         if ".n_keep must" not in str(error):  # whether floors fit in depends on the data
@@ -166,13 +167,26 @@ def plan(config: RunConfig) -> tuple[Plan, list[str]]:
     data, task = _load(config)
     pruner = make_pruner(config, task)
     scheduler = pruner.scheduler or CyclicScheduler()
-    return scheduler.plan(
+    laid_out = scheduler.plan(
         len(data.splits["train"]),
         config.n_epochs,
         config.batch_size,
         n_accumulation=config.n_accumulation,
         refresh=pruner.refresh if pruner.makes_passes else "observed",  # a recipe has its own
-    ), [*data.notes, *task.unseen_report()]
+    )
+    return laid_out, [*data.notes, *task.unseen_report(), *_plan_report(pruner, laid_out)]
+
+
+def _plan_report(pruner: DynamicPruner, laid_out: Plan) -> list[str]:
+    """Say what the figures of a plan do not."""
+    if pruner.batch_policy is not None and pruner.batch_policy.leaves_out:
+        policy = type(pruner.batch_policy).__name__
+        return [f"{policy} chooses inside each batch what is trained on: that saving is not in the plan."]
+    scheduler = pruner.scheduler or CyclicScheduler()
+    if laid_out.exact and scheduler.keep_fraction != 1.0 and min(laid_out.n_kept) == laid_out.n_examples:
+        n_epochs, n_warmup = len(laid_out.n_kept), scheduler.n_warmup_epochs
+        return [f"No epoch is pruned: all {n_epochs} are on all examples (n_warmup_epochs is {n_warmup})."]
+    return []
 
 
 def _load(config: RunConfig) -> tuple[LoadedData, Task]:
@@ -217,12 +231,17 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
     OutputError
         If the folder cannot be written to.
     StateError
-        If the folder holds a finished run, or an unfinished one of another configuration.
+        If the folder holds a finished run, an unfinished one of another configuration, or one that is at work.
     TrainingInterrupted
         At Ctrl-C, after the state was saved.
     """
-    started = time.perf_counter()
     check_config(config)
+    with _alone_in(Path(config.output_dir)):
+        return _run(config, resume=resume, progress=progress)
+
+
+def _run(config: RunConfig, *, resume: bool, progress: bool) -> dict[str, Any]:
+    started = time.perf_counter()
     output_dir = Path(config.output_dir)
     _claim(output_dir, config, resume=resume)
     data, task = _load(config)
@@ -234,6 +253,7 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
         tokenizer = load_tokenizer(config.model, add_prefix_space=task.add_prefix_space)
     splits = {name: task.encode(split, tokenizer) for name, split in data.splits.items()}
     notes = [*data.notes, *task.unseen_report(), *task.cut_report()]
+    train_hash = content_hash(data.splits["train"])
     torch.manual_seed(config.seed)  # weights of new heads, dropout
     model = build_model(task, config.model)
     if config.recipe == SEARCH:
@@ -291,7 +311,15 @@ def run(config: RunConfig, *, resume: bool = False, progress: bool = False) -> d
         output_dir, pruner, splits["train"], task=task, model=model, tokenizer=tokenizer, name_or_path=config.model
     )
     summary = _summary(
-        config, pruner, metrics, seconds, notes, started=started, best_epoch=best.epoch, data_path=data_path
+        config,
+        pruner,
+        metrics,
+        seconds,
+        [*notes, *_plan_report(pruner, pruner.plan_)],
+        started=started,
+        best_epoch=best.epoch,
+        data_path=data_path,
+        train_hash=train_hash,
     )
     write_json(output_dir / RUN, summary)
     shutil.rmtree(checkpoint_dir)
@@ -353,6 +381,25 @@ def load_data_of_run(summary: Mapping[str, Any]) -> LoadedData:
     )
 
 
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep a second process out of a folder; a lock goes with the process that holds it, even by a kill."""
+    lock = FileLock(folder / ".lock", timeout=0)
+    with naming_what_failed(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StateError(
+                f"A run is at work in {folder}. Wait for its end, or choose another --output-dir."
+            ) from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
 def _claim(output_dir: Path, config: RunConfig, *, resume: bool) -> None:
     """Make the folder this run's own, before any work is done."""
     if (output_dir / RUN).exists():
@@ -363,16 +410,18 @@ def _claim(output_dir: Path, config: RunConfig, *, resume: bool) -> None:
             raise StateError(
                 f"The folder {output_dir} holds an unfinished run. Go on with --resume, or choose another --output-dir."
             )
-        if has_checkpoint:
+        try:
             check_same_settings(output_dir, config)
+        except StateError:
+            if has_checkpoint:
+                raise
+            (output_dir / ARCHITECTURE).unlink(missing_ok=True)  # found by an attempt with other settings
     else:
         for name in (MODEL, CHECKPOINTS):  # what a run replaces or removes there: never what is the user's
             if (output_dir / name).exists():
                 raise StateError(
                     f"The folder {output_dir} holds {name}/, which no run made. Choose another --output-dir."
                 )
-    with naming_what_failed(output_dir):
-        output_dir.mkdir(parents=True, exist_ok=True)
     write_run_file(output_dir / RUN_FILE, config)
 
 
@@ -473,6 +522,7 @@ def _summary(
     started: float,
     best_epoch: int,
     data_path: str | None,
+    train_hash: str,
 ) -> dict[str, Any]:
     history = list(pruner.history_)
     assert pruner.lengths_ is not None  # noqa: S101 - every task encodes lengths
@@ -494,6 +544,7 @@ def _summary(
         "compute_fraction": (trained + scored / 3) / full,  # a scoring pass has no backward pass
         "config": asdict(config),
         "data_path": data_path,
+        "train_hash": train_hash,
         "pruner": repr(pruner),
         "versions": {
             "dataprune": __version__,

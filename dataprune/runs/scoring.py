@@ -326,7 +326,8 @@ def read_for_model(
     task = load_task(read_json(folder / "task.json"))
     if name in UNCERTAINTY and task.name in {"joint-nlu", "multi-label", "regression"}:
         raise InvalidValueError(
-            f"The score {name!r} is of one class among several, but {folder} is a model for {task.name}. Use el2n or loss."
+            f"The score {name!r} is of one class among several, but {folder} is a model for {task.name}. "
+            "Use el2n or loss."
         )
     if name == "el2n":
         name, arguments = ERROR_NORMS.get(task.name, name), {**ERROR_NORM_ARGS.get(task.name, {}), **arguments}

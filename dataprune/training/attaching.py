@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
@@ -17,9 +18,11 @@ from dataprune.scheduling.plan import Plan
 from dataprune.scoring.base import BatchScorer, DatasetScorer, Scorer
 from dataprune.scoring.score_log import ScoreLog
 from dataprune.scoring.store import ExampleStore
+from dataprune.selection._wrapper import SelectorWrapper
 from dataprune.selection.base import Selector
 from dataprune.selection.batch import BatchPolicy
-from dataprune.selection.columns import several_values
+from dataprune.selection.columns import has_several, several_values
+from dataprune.selection.random import RandomK
 
 
 def check_parts(
@@ -143,13 +146,15 @@ def _check_policy(policy: BatchPolicy | None, scorer: Scorer | None) -> None:
         )
 
 
-def known_columns(selector: Selector, **columns: Any) -> dict[str, NDArray[Any]]:
+def known_columns(selector: Selector, n_examples: int, **columns: Any) -> dict[str, NDArray[Any]]:
     """Return what is known of the examples beside their scores, or raise if the selector needs more.
 
     Parameters
     ----------
     selector : Selector
         Whose ``fit`` takes the columns.
+    n_examples : int
+        Rows of the full data set.
     **columns : array-like or None
         ``labels``, ``groups``, ``features``, ``cost``; None is not known.
 
@@ -161,12 +166,12 @@ def known_columns(selector: Selector, **columns: Any) -> dict[str, NDArray[Any]]
     Raises
     ------
     InvalidValueError
-        If the selector needs one that is not.
+        If the selector needs one that is not, or one has another length than the data set.
 
     Examples
     --------
     >>> from dataprune import TopK
-    >>> known_columns(TopK(), labels=[0, 1], cost=None)
+    >>> known_columns(TopK(), 2, labels=[0, 1], cost=None)
     {'labels': array([0, 1])}
     """
     known = {
@@ -180,6 +185,11 @@ def known_columns(selector: Selector, **columns: Any) -> dict[str, NDArray[Any]]
             f"{type(selector).__name__} needs {' and '.join(f'{name}=...' for name in missing)}. "
             "Pass it to attach() or fit()."
         )
+    for name, column in known.items():
+        if column.ndim == 0 or len(column) != n_examples:
+            raise InvalidValueError(
+                f"DynamicPruner.{name} must have a value for each of the {n_examples} examples, got {column.shape}."
+            )
     return known
 
 
@@ -298,6 +308,48 @@ def check_log(log: ScoreLog | None, *, n_examples: int) -> None:
     """
     if log is not None and log.n_examples != n_examples:
         raise InvalidValueError(f"The ScoreLog is one of {log.n_examples} examples, but the data set has {n_examples}.")
+
+
+def check_rules(selector: Selector, known: Mapping[str, NDArray[Any]], *, n_examples: int, n_keep: int) -> None:
+    """Raise if so few examples break the rules of a wrapper: floors, or rows that are always kept.
+
+    Parameters
+    ----------
+    selector : Selector
+        Any; only a wrapper has rules.
+    known : mapping of str to ndarray
+        From `known_columns`.
+    n_examples : int
+        Rows of the full data set.
+    n_keep : int
+        Examples of the smallest selection.
+
+    Raises
+    ------
+    InvalidValueError
+        If a rule needs more.
+
+    Examples
+    --------
+    >>> from dataprune import KeepAlways
+    >>> check_rules(KeepAlways(indices=[2, 5]), {}, n_examples=9, n_keep=1)
+    Traceback (most recent call last):
+    dataprune.errors.InvalidValueError: KeepAlways.n_keep must be at least 2, the number of rows always kept, got 1...
+    """
+    # Floors on several classes per example depend on the choice, which is not made yet.
+    if isinstance(selector, SelectorWrapper) and not any(has_several(known[name]) for name in _classes(known)):
+        _with_random_choice(selector).fit(np.zeros(n_examples, np.float32), n_keep=n_keep, **known)
+
+
+def _classes(known: Mapping[str, NDArray[Any]]) -> set[str]:
+    return {"labels", "groups"} & known.keys()
+
+
+def _with_random_choice(selector: Selector | None) -> Selector:
+    """Return a copy of a wrapper around a choice that costs nothing."""
+    if not isinstance(selector, SelectorWrapper):
+        return RandomK()
+    return clone(selector).set_params(selector=_with_random_choice(selector.selector))  # type: ignore[no-any-return]
 
 
 def checked_batch_size(loader: DataLoader[Any]) -> int:

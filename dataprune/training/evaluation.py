@@ -48,12 +48,19 @@ def evaluate(
     dict of str to float
         Values by name.
 
+    Raises
+    ------
+    InvalidValueError
+        If the data set is empty.
+
     Examples
     --------
     >>> data = [(torch.tensor([1.0, 0.0]), 0), (torch.tensor([1.0, 0.0]), 1)]
     >>> evaluate(data, nn.Identity())["accuracy"]
     0.5
     """
+    if hasattr(dataset, "__len__") and len(dataset) == 0:
+        raise InvalidValueError("The data set to evaluate on must have examples, got an empty one. Leave it out.")
     passes = scoring_pass(
         dataset, model, forward=forward, collate_fn=collate_fn, batch_size=batch_size, n_workers=n_workers
     )

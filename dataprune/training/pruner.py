@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -35,6 +34,7 @@ from dataprune.selection.ranked import TopK
 from dataprune.training.attaching import (
     check_log,
     check_parts,
+    check_rules,
     checked_batch_size,
     known_columns,
     log_signals,
@@ -47,7 +47,7 @@ from dataprune.training.distributed import Ranks, check_ranks
 from dataprune.training.fixed_scores import scorer_at_work
 from dataprune.training.history import EpochRecord, PruningHistory, score_quantiles
 from dataprune.training.sampler import PruningSampler
-from dataprune.training.state import STATE_VERSION, check_state, read_state, write_state
+from dataprune.training.state import STATE_VERSION, check_state, describe_setting, read_state, write_state
 
 SCORING_BATCH_SIZE = 128  # no gradients are kept, so a scoring batch may be larger than a training batch
 
@@ -259,7 +259,15 @@ class DynamicPruner(BaseEstimator):
             batch_size=batch_size,
             whole_updates=whole_updates,
         )
-        self._check_batches(min(self.plan_.n_kept))
+        self._known = known_columns(
+            self._selector,
+            n_examples,
+            labels=labels,
+            groups=groups,
+            features=features,
+            cost=np.maximum(self.lengths_, 1) if cost is None and self.lengths_ is not None else cost,
+        )
+        self._check_smallest_selection()
         if scores is not None and self.scorer_ is not None:
             self.scorer_.store_.load_state_dict(scores.state_dict())
             self.scorer_.store_.restart()
@@ -285,13 +293,6 @@ class DynamicPruner(BaseEstimator):
         self.epoch_ = -1
         self.n_observed_batches_ = 0
         self._log = log
-        self._known = known_columns(
-            self._selector,
-            labels=labels,
-            groups=groups,
-            features=features,
-            cost=self.lengths_ if cost is None else cost,
-        )
         self.sampler_ = PruningSampler(
             n_examples,
             shuffle=shuffles(loader),
@@ -436,6 +437,13 @@ class DynamicPruner(BaseEstimator):
             places = np.random.default_rng([self.random_state, epoch, 5]).permutation(places)
         places = np.sort(places[: self.plan_.n_kept[-1]])
         self.indices_, self.weights_ = self.indices_[places], self.weights_[places]
+
+    def _check_smallest_selection(self) -> None:
+        """Raise now, not after a warm-up, if the fewest that the plan keeps are too few."""
+        n_least = min(self.plan_.n_kept)
+        self._check_batches(n_least)
+        if self.plan_.exact:
+            check_rules(self._selector, self._known, n_examples=self.n_examples_, n_keep=n_least)
 
     def _check_batches(self, n_kept: int) -> None:
         """Raise if an epoch has no batch; where the counts follow from the run, not before it."""
@@ -757,8 +765,7 @@ class DynamicPruner(BaseEstimator):
             "drop_last": self.drop_last_,
             "whole_updates": self.whole_updates_,
         }
-        # Without the addresses of functions, which are others in the process that goes on.
-        return {name: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)) for name, value in settings.items()}
+        return {name: describe_setting(value) for name, value in settings.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken; call `attach` with the same data first.
@@ -919,7 +926,8 @@ class DynamicPruner(BaseEstimator):
         log : ScoreLog, optional
             Takes in the logits of the training pass as well, so that one run gives every score later.
         checkpoint_dir : str or Path, optional
-            A checkpoint is written here after each epoch and at Ctrl-C.
+            A checkpoint is written here after each epoch and at Ctrl-C. Without `resume`, those of an earlier run are
+            deleted.
         resume : bool, default=False
             Go on from the newest whole checkpoint, if there is one.
         progress : bool, default=False

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from dataprune.data.files import read_tensors, write_tensors
 from dataprune.errors import StateError
@@ -26,7 +29,42 @@ STATE_KEYS = frozenset(
         "fingerprint",
     }
 )
+LONGEST_SHOWN = 100
+"""Characters of a list or array that a part's `repr` surely shows whole."""
+
 _STORE = "store."
+
+
+def describe_setting(value: object) -> str:
+    """Say what a setting is, the same in every process, so that any difference shows.
+
+    Parameters
+    ----------
+    value : object
+        A part, with its parameters, or a plain value.
+
+    Returns
+    -------
+    str
+        Its ``repr``, without the addresses of functions; scikit-learn's shortens long parameters, whose hash follows.
+
+    Examples
+    --------
+    >>> from dataprune import KeepAlways
+    >>> describe_setting(KeepAlways(indices=[3])), describe_setting(0.5)
+    ('KeepAlways(indices=[3])', '0.5')
+    >>> long, other = (KeepAlways(indices=[*range(99), last]) for last in (99, 200))
+    >>> repr(long) == repr(other), describe_setting(long) == describe_setting(other)
+    (True, False)
+    """
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    get_params: Any = getattr(value, "get_params", dict)
+    for name, parameter in get_params().items():
+        if isinstance(parameter, list | tuple | np.ndarray | Tensor):
+            values = parameter.tolist() if isinstance(parameter, np.ndarray | Tensor) else parameter
+            if len(whole := repr(values)) > LONGEST_SHOWN:
+                text += f", {name} {hashlib.sha256(whole.encode()).hexdigest()[:12]}"
+    return text
 
 
 def check_state(state: Mapping[str, Any], *, n_examples: int, fingerprint: str, settings: Mapping[str, str]) -> None:

@@ -57,6 +57,19 @@ def test_the_same_command_goes_on_and_another_is_refused(compared):
     assert "was started with n_epochs=4, now it is 5" in other.stderr
 
 
+def test_runs_on_data_that_have_changed_since_are_not_taken_over(compared):
+    words, out, _ = compared
+    path = out.parent / "data" / "train.jsonl"
+    before = path.read_text()
+    try:
+        path.write_text(before.replace("boston", "dallas", 1))  # one word of one row
+        done = run_cli(*words)
+    finally:
+        path.write_text(before)
+    assert done.exit_code == 1
+    assert "was trained on other data. Choose another --output-dir." in done.stderr
+
+
 def test_a_dry_run_tells_the_updates_that_the_runs_make_and_writes_nothing(compared, tmp_path):
     words, _, done = compared
     words = [tmp_path / "out" if str(word).endswith("/out") else word for word in words]
@@ -114,8 +127,10 @@ def test_recipes_get_the_share_where_they_take_one(tmp_path):
     )
     methods = methods_to_compare(config, ["data_diet", "infobatch"])
     assert methods["data_diet"].keep_fraction == 0.3
-    assert methods["infobatch"].keep_fraction == RunConfig.keep_fraction
-    assert methods["infobatch"].selector == RunConfig.selector
+    assert methods["infobatch"].keep_fraction is None
+    assert methods["infobatch"].selector is None
+    at_default = methods_to_compare(RunConfig(data=str(data), model="", output_dir=""), ["swiftlearn"])
+    assert at_default["swiftlearn"].keep_fraction == 0.5  # as the pruned run, not the recipe's own tenth
     with pytest.raises(InvalidValueError, match=r"compare\.keep_fraction must prune some epoch"):
         methods_to_compare(RunConfig(data=str(data), model="", output_dir="", keep_fraction=1.0))
     with pytest.raises(InvalidValueError, match=r"compare\.recipe must be one of"):
@@ -134,6 +149,13 @@ def test_the_baselines_of_a_ramp_have_no_ramp(tmp_path):
     )
     for method in methods_to_compare(config, ["data_diet"]).values():
         check_config(method)
+
+
+@pytest.mark.parametrize(("n_epochs", "keep_fraction", "n_fewer"), [(2, 0.5, 1), (3, 0.8, 2), (10, 0.5, 6)])
+def test_fewer_epochs_are_fewer_than_all(tmp_path, n_epochs, keep_fraction, n_fewer):
+    data = str(write_joint(tmp_path / "data", 60))
+    config = RunConfig(data=data, model="", output_dir="", n_epochs=n_epochs, keep_fraction=keep_fraction)
+    assert methods_to_compare(config)["fewer epochs"].n_epochs == n_fewer
 
 
 def test_only_the_pruned_run_reads_groups(tmp_path):

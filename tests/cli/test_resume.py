@@ -55,6 +55,22 @@ def test_a_run_equals_the_uninterrupted_one_after_kill_9(tmp_path, data, tiny_en
     check_same(tmp_path / "run", whole)
 
 
+def test_a_second_process_stays_out_of_a_folder(tmp_path, data, tiny_encoder_dir):
+    words = train_words(data, tiny_encoder_dir, tmp_path / "run", *MORE)
+    process = start_process(*words)
+    try:
+        await_checkpoint(tmp_path / "run", 1)
+        process.send_signal(signal.SIGSTOP)
+        done = run_cli(*words, "--resume")
+    finally:
+        process.kill()
+        process.communicate()
+    assert done.exit_code == 1
+    assert f"A run is at work in {tmp_path / 'run'}. Wait for its end" in " ".join(done.stderr.split())
+    assert run_cli(*words, "--resume").exit_code == 0  # the lock went with the process
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
 def test_a_run_equals_the_uninterrupted_one_after_ctrl_c_of_a_process(tmp_path, data, tiny_encoder_dir, whole):
     words = train_words(data, tiny_encoder_dir, tmp_path / "run", *MORE)
     process = start_process(*words)

@@ -65,6 +65,8 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(written):
     assert json.loads(done.stdout)["n_kept"] == [90, 18, 18]
     assert not out.exists()
     assert "90" in run_cli("train", path, "--dry-run").stdout
+    told = run_cli("train", path, "--keep-fraction", 0.2, "--n-warmup-epochs", 3, "--dry-run").stderr
+    assert "No epoch is pruned: all 3 are on all examples (n_warmup_epochs is 3)." in told
 
 
 @pytest.mark.parametrize(

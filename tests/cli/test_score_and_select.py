@@ -174,6 +174,22 @@ def test_scores_that_are_none_are_refused(table, sentence, rows, tmp_path):
     assert sentence in done.stderr
 
 
+def test_the_data_and_the_scores_are_not_written_over(rows, tmp_path):
+    before = rows.read_bytes()
+    for words in (
+        ["score", rows, "--scorer", "tfidf-distance"],
+        ["select", rows, "--keep-fraction", 0.5, "--selector", "random-k"],
+    ):
+        done = run_cli(*words, "--output", rows)
+        assert done.exit_code == 2
+        assert f"{rows} is a file that is read. Choose another name" in " ".join(done.stderr.split())
+    assert rows.read_bytes() == before
+    folder = write_texts(tmp_path / "data")
+    words = ["score", folder, "--scorer", "tfidf-distance", "--output"]
+    assert run_cli(*words, next(folder.glob("train.*"))).exit_code == 2
+    assert run_cli(*words, folder / "scores.parquet").exit_code == 0
+
+
 def test_a_row_without_a_text_is_named(tmp_path):
     write_rows(tmp_path / "rows.jsonl", [{"text": "play jazz", "n": 1}, {"text": None, "n": 2}])
     words = ["--scorer", "tfidf-distance", "--output", tmp_path / "o.csv"]

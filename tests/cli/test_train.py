@@ -16,7 +16,7 @@ from dataprune.data.loading import load_data
 from dataprune.data.tasks import load_task
 from dataprune.models import JointIntentSlotModel, load_tokenizer
 from dataprune.runs.compose import SELECTORS
-from dataprune.runs.config import RunConfig
+from dataprune.runs.config import COMPOSITION, RunConfig
 from dataprune.runs.run_file import read_run_file
 from dataprune.scheduling.by_name import SCHEDULERS
 from dataprune.scoring.store import ScoreStore
@@ -112,7 +112,8 @@ def test_every_setting_of_a_run_is_an_option_with_the_same_default():
     for setting in fields(RunConfig):
         option = options[renamed.get(setting.name, setting.name)]
         if setting.name not in renamed:
-            assert option.default == (None if setting.default is MISSING else setting.default)
+            default = None if setting.default is MISSING else setting.default
+            assert option.default == COMPOSITION.get(setting.name, default)
     others = {"ctx", "run_file", "setting", "dry_run", "resume", "as_json"}
     assert set(options) == {renamed.get(s.name, s.name) for s in fields(RunConfig)} | others
 

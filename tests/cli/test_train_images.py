@@ -14,6 +14,8 @@ from dataprune.data.loading import load_data
 from dataprune.data.reading import read_file
 from dataprune.data.tasks import load_task
 from dataprune.models import build_model
+from dataprune.runs.config import RunConfig
+from dataprune.runs.run_file import write_run_file
 from dataprune.training.evaluation import evaluate
 
 DIGITS = load_digits()
@@ -164,6 +166,10 @@ def test_a_model_starts_from_the_seed(tmp_path):
 def test_the_architecture_search_recipe_finds_a_network_and_trains_it(tmp_path):
     data, out = write_arrays(tmp_path / "data"), tmp_path / "run"
     words = ["--model", "small-supernet", "--recipe", "bilevel_architecture_search"]
+    # An attempt with other settings, broken off before its first checkpoint, left what it had found.
+    out.mkdir()
+    write_run_file(out / "run.toml", RunConfig(data="other", model="small-supernet", output_dir=str(out)))
+    (out / "architecture.json").write_text('{"chosen": ["odd"], "of_a_full_search": 1.0}')
     plain = ["train", "--data", data, "--n-epochs", 3, "--learning-rate", 0.003, "--batch-size", 16, "--json"]
     done = run_cli(*plain, *words, "--output-dir", out)
     assert done.exit_code == 0, done.stderr

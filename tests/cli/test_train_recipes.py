@@ -1,10 +1,18 @@
 """`dataprune train --recipe`: every recipe runs on a small real folder, or says what it needs."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from cli_parts import run_cli, train_words, write_joint, write_texts
 
+from dataprune.cli.errors import UsageError
+from dataprune.cli.settings import to_config
+from dataprune.data.tasks import ClassificationTask
 from dataprune.recipes import RECIPES
+from dataprune.runs.compose import make_pruner
+from dataprune.runs.config import RunConfig
+from dataprune.runs.run_file import write_run_file
 from dataprune.scoring.store import ScoreStore
 
 EXTRA = {
@@ -57,11 +65,36 @@ def test_joint_data_get_the_joint_error_norm(tmp_path, tiny_encoder_dir):
     assert "JointEL2N" in done.stdout
 
 
+def test_what_is_given_goes_to_the_recipe_even_where_it_is_the_default_elsewhere():
+    def scheduler(recipe, **settings):
+        config = RunConfig(data="", model="", output_dir="", recipe=recipe, **settings)
+        return make_pruner(config, ClassificationTask()).scheduler
+
+    assert scheduler("swiftlearn").keep_fraction == 0.1
+    assert scheduler("swiftlearn", keep_fraction=0.5).keep_fraction == 0.5
+    published, given = (scheduler("nlu_data_diets", **own) for own in ({}, {"n_warmup_epochs": 1, "n_cycle_epochs": 1}))
+    assert (published.n_warmup_epochs, published.n_cycle_epochs) == (2, 2)
+    assert (given.n_warmup_epochs, given.n_cycle_epochs) == (1, 1)
+
+
+def test_a_recipe_takes_the_place_of_what_the_file_of_a_run_says(texts, tmp_path, tiny_encoder_dir):
+    written = RunConfig(data=str(texts), model=str(tiny_encoder_dir), output_dir=str(tmp_path / "run"))
+    write_run_file(tmp_path / "run.toml", written)
+    config = to_config(str(tmp_path / "run.toml"), {"recipe": "infobatch"})
+    assert (config.recipe, config.selector, config.keep_fraction) == ("infobatch", None, None)
+    assert to_config(str(tmp_path / "run.toml"), {"budget": {"n_updates": 9}}).keep_fraction is None
+    write_run_file(tmp_path / "own.toml", replace(written, selector="random-k"))
+    with pytest.raises(UsageError, match=r"own.toml, line \d+: selector must be left out with the recipe 'infobatch'"):
+        to_config(str(tmp_path / "own.toml"), {"recipe": "infobatch"})
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["--recipe", "odd"], "--recipe must be one of"),
         (["--recipe", "ucb", "--selector", "random-k"], "--selector must be left out with the recipe 'ucb'"),
+        (["--recipe", "ucb", "--selector", "top-k"], "--selector must be left out with the recipe 'ucb', got 'top-k'"),
+        (["--recipe", "infobatch", "--keep-fraction", "0.5"], "--keep-fraction must be left out with the recipe"),
         (["--recipe", "ucb", "--recipe-arg", "odd=1"], "The recipe 'ucb' has no 'odd'"),
         (["--recipe", "ucb", "--recipe-arg", "odd"], "--recipe-arg must be NAME=VALUE"),
         (["--recipe", "rho_loss"], "--scores must be given with the recipe"),

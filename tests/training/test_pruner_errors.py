@@ -1,5 +1,6 @@
 """Every message of the pruner, with what provokes it."""
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -8,9 +9,12 @@ from training_parts import classifier, loader, points, pruner, train_plainly
 
 from dataprune import (
     EL2N,
+    Budget,
     ClassBalanced,
+    ClassFloor,
     CyclicScheduler,
     DynamicPruner,
+    KeepAlways,
     RandomK,
     ScoreStore,
     SoftPruneScheduler,
@@ -22,6 +26,16 @@ from dataprune.errors import DataPruneError, InvalidTypeError, InvalidValueError
 
 class NotObservable(EL2N):
     supports_observe = False
+
+
+class Head(torch.nn.Linear):
+    """Takes the columns of a data set by name."""
+
+    def __init__(self):
+        super().__init__(4, 2)
+
+    def forward(self, x, **_):
+        return super().forward(x)
 
 
 class Stream(IterableDataset):
@@ -238,3 +252,40 @@ def test_export_needs_the_attached_length():
 
 def test_a_state_error_is_a_dataprune_error():
     assert issubclass(StateError, DataPruneError)
+
+
+@pytest.mark.parametrize(
+    ("changes", "known", "words"),
+    [
+        ({"selector": ClassFloor(n_min=20)}, {"labels": np.arange(60) % 3}, "ClassFloor.n_keep must be at least 60"),
+        (
+            {"selector": KeepAlways(ClassFloor(n_min=20), indices=[1])},
+            {"labels": np.arange(60) % 3},
+            "ClassFloor.n_keep must be at least 59",
+        ),
+        ({"selector": KeepAlways(indices=range(40))}, {}, "KeepAlways.n_keep must be at least 40"),
+        ({}, {"labels": [0, 1]}, r"DynamicPruner.labels must have a value for each of the 60 examples, got \(2,\)"),
+        ({}, {"cost": 3.0}, "DynamicPruner.cost must have a value for each of the 60 examples"),
+        (
+            {"scheduler": CyclicScheduler(keep_fraction=Budget(token_fraction=0.5))},
+            {"cost": np.full(60, np.nan)},
+            "DynamicPruner.cost must be a finite number of at least 0 for each of the 60 examples",
+        ),
+    ],
+)
+def test_what_no_selection_could_keep_is_refused_before_the_warm_up(changes, known, words):
+    with pytest.raises(InvalidValueError, match=words):
+        pruner(**changes).attach(loader(), n_epochs=3, **known)
+
+
+def test_examples_without_a_length_do_not_end_a_run():
+    rows = datasets.Dataset.from_dict({"x": np.random.default_rng(0).normal(size=(12, 4)), "labels": [0, 1] * 6})
+    for lengths in ([0, *range(1, 12)], [None, *range(1, 12)]):  # a column that means something else
+        data = rows.add_column("length", lengths).with_format("torch", columns=["x", "labels"])
+        ours = pruner().fit(data, model=Head(), n_epochs=3, batch_size=4)
+        assert [record.n_kept for record in ours.history_] == [12, 5, 5]
+
+
+def test_an_empty_data_set_to_evaluate_on_is_refused():
+    with pytest.raises(InvalidValueError, match="The data set to evaluate on must have examples"):
+        pruner().fit(points(), model=classifier(), n_epochs=2, eval_dataset=[])

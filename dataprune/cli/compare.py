@@ -62,12 +62,12 @@ def compare(  # numpydoc ignore=PR01
         "output_dir": output_dir,
         "keep_fraction": keep_fraction,
         "n_epochs": n_epochs,
-        **to_arguments("--set", setting, example="n_epochs=3"),
     }
     with wrong_usage():
         check_count("compare", "n_seeds", n_seeds, minimum=1)
         check_count("compare", "n_processes", n_processes, minimum=1)
-    config = to_config(run_file, {name: value for name, value in options.items() if value is not None})
+    typed = {name: value for name, value in options.items() if value is not None}
+    config = to_config(run_file, typed | to_arguments("--set", setting, example="n_epochs=3"))
 
     from dataprune.runs.compare import COMPARISON, methods_to_compare
     from dataprune.runs.compare import compare as run_all

@@ -49,8 +49,6 @@ MODEL_SCORERS: dict[str, type[BatchScorer]] = {
 UNCERTAINTY = ("margin", "entropy")
 """Those of them that read no labels."""
 
-ROWS_PER_PART = 4096
-
 
 def check_model(scorer: DatasetScorer, model: str | None) -> None:
     """Raise if a scorer needs a model and has none, or one of another kind; nothing but its configuration is loaded.
@@ -373,7 +371,7 @@ def score_by_model(
     text_column : str, optional
         Column of the text; by default the one that the model was trained on.
     progress : callable, optional
-        Told after some thousand rows.
+        Told after each batch.
 
     Returns
     -------
@@ -395,12 +393,14 @@ def score_by_model(
     """
     read = read_for_model(source, name, arguments, model=model, split=split, text_column=text_column)
     rows, encoded, task, scorer, folder, collate = read
-    network = build_model(task, folder)
-    scores = np.empty(len(rows), np.float32)
-    for start in range(0, len(rows), ROWS_PER_PART):
-        part = slice(start, min(start + ROWS_PER_PART, len(rows)))
-        chosen = encoded.select(range(part.start, part.stop))
-        scores[part] = scorer.fit(chosen, model=network, collate_fn=collate).scores_
+    n_seen = 0
+
+    def collate_and_tell(examples: list[Any]) -> Any:
+        nonlocal n_seen
+        n_seen += len(examples)
         if progress is not None:
-            progress("Scoring", part.stop, part.stop / len(rows))
+            progress("Scoring", n_seen, n_seen / len(rows))
+        return collate(examples)
+
+    scores = scorer.fit(encoded, model=build_model(task, folder), collate_fn=collate_and_tell).scores_
     return ModelScores(scores, task.texts(rows) if isinstance(task, TextTask) else [], scorer)

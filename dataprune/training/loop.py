@@ -103,7 +103,9 @@ def train(
         # As torch's own schedulers do: a second fit, or a resume, must not start from the rate that the first ended at.
         peak_rates=[group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups],
         lr_factor=lr_factor,
-        forward=pruner.scorer_.wrap_forward(forward) if pruner.scorer_ and pruner.observes else forward,
+        forward=pruner.scorer_.wrap_forward(forward)
+        if pruner.scorer_ and (pruner.observes or pruner.batch_policy)
+        else forward,
         max_grad_norm=math.inf if max_grad_norm is None else max_grad_norm,
     )
     measure = partial(

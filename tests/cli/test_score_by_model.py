@@ -64,14 +64,12 @@ def test_the_error_norm_is_that_of_the_model_s_task(trained, tmp_path):
     assert not (tmp_path / "t.csv").exists()
 
 
-def test_parts_of_the_rows_give_the_scores_of_all(trained, monkeypatch):
+def test_the_progress_is_told_up_to_the_last_row(trained):
     data, run = trained["texts"]
     told = []
-    whole = score_by_model(str(data), "el2n", {}, model=str(run)).scores
-    monkeypatch.setattr("dataprune.runs.scoring.ROWS_PER_PART", 7)
-    parts = score_by_model(str(data), "el2n", {}, model=str(run), progress=lambda *state: told.append(state)).scores
-    np.testing.assert_allclose(parts, whole, rtol=1e-5)
-    assert told[-1] == ("Scoring", len(whole), 1.0)
+    scores = score_by_model(str(data), "el2n", {}, model=str(run), progress=lambda *state: told.append(state)).scores
+    assert [state[1] for state in told] == [64, len(scores)]
+    assert told[-1] == ("Scoring", len(scores), 1.0)
 
 
 @pytest.mark.parametrize(

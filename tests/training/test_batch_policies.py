@@ -12,6 +12,7 @@ from dataprune import (
     ConstantScheduler,
     DynamicPruner,
     GraNd,
+    LastLayerGraNd,
     Loss,
     RandomK,
     ReducibleLoss,
@@ -54,6 +55,13 @@ def test_fit_trains_on_the_share_of_each_batch_and_tells_what_it_cost(policy):
     assert pruner.n_epochs_trained_.sum() == 30
     assert "left_out" in str(pruner.history_)
     assert pruner.plan_.n_updates == sum(record.n_updates for record in pruner.history_)
+
+
+@pytest.mark.parametrize("refresh", ["observed", "full"])
+def test_a_policy_finds_the_features_that_its_scorer_needs(refresh):
+    pruner = policy_pruner(BatchTopK(keep_fraction=0.25), scorer=LastLayerGraNd(), refresh=refresh)
+    pruner.fit(points(), model=classifier(), n_epochs=2, batch_size=8)
+    assert [record.n_trained for record in pruner.history_] == [15, 15]
 
 
 def test_the_policy_rests_in_warm_up_and_full_final_epochs():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Annotated, Any
@@ -47,7 +48,7 @@ def to_config(run_file: str | None, typed: Mapping[str, Any]) -> RunConfig:
 
     with wrong_usage():
         file = RunFile() if run_file is None else read_run_file(run_file)
-        settings = {**_without_defaults(file.settings, typed), **typed}
+        settings = {**_without_replaced(file.settings, typed), **typed}
         names = {field.name: field.default is field.default_factory is MISSING for field in fields(RunConfig)}
         for name in settings:
             check_choice("train", "set", name, names)
@@ -65,8 +66,17 @@ def to_config(run_file: str | None, typed: Mapping[str, Any]) -> RunConfig:
     return config
 
 
-def _without_defaults(settings: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what a run file says only because a run writes all settings, where a typed recipe or budget decides."""
-    decided = COMPOSITION.keys() if typed.get("recipe") is not None else set()
-    decided = {*decided, "keep_fraction"} if typed.get("budget") else decided
-    return {name: value for name, value in settings.items() if not (name in decided and value == COMPOSITION[name])}
+def _without_replaced(settings: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a run file says in the place of which the user typed something else.
+
+    A typed recipe takes over what composes a run, but for parameters of its own that are not a plain run's defaults: a
+    run writes all of its settings into its file.
+    """
+    from dataprune.recipes import RECIPES
+    from dataprune.runs.compose import PRUNING
+
+    replaced = {"keep_fraction"} if typed.get("budget") else {"budget"} if "keep_fraction" in typed else set()
+    if typed.get("recipe") in RECIPES:
+        takes = inspect.signature(RECIPES[typed["recipe"]].make).parameters
+        replaced |= {name for name in PRUNING if name not in takes or settings.get(name) == COMPOSITION.get(name)}
+    return {name: value for name, value in settings.items() if name not in replaced}

@@ -6,7 +6,6 @@ import pytest
 import torch
 from cli_parts import run_cli, train_words, write_joint, write_texts
 
-from dataprune.cli.errors import UsageError
 from dataprune.cli.settings import to_config
 from dataprune.data.tasks import ClassificationTask
 from dataprune.recipes import RECIPES
@@ -79,13 +78,18 @@ def test_what_is_given_goes_to_the_recipe_even_where_it_is_the_default_elsewhere
 
 def test_a_recipe_takes_the_place_of_what_the_file_of_a_run_says(texts, tmp_path, tiny_encoder_dir):
     written = RunConfig(data=str(texts), model=str(tiny_encoder_dir), output_dir=str(tmp_path / "run"))
-    write_run_file(tmp_path / "run.toml", written)
-    config = to_config(str(tmp_path / "run.toml"), {"recipe": "infobatch"})
-    assert (config.recipe, config.selector, config.keep_fraction) == ("infobatch", None, None)
-    assert to_config(str(tmp_path / "run.toml"), {"budget": {"n_updates": 9}}).keep_fraction is None
-    write_run_file(tmp_path / "own.toml", replace(written, selector="random-k"))
-    with pytest.raises(UsageError, match=r"own.toml, line \d+: selector must be left out with the recipe 'infobatch'"):
-        to_config(str(tmp_path / "own.toml"), {"recipe": "infobatch"})
+    write_run_file(tmp_path / "run.toml", replace(written, selector="random-k", keep_fraction=0.3))
+
+    def config(**typed):
+        return to_config(str(tmp_path / "run.toml"), typed)
+
+    without_share, with_share = config(recipe="infobatch"), config(recipe="ccs")
+    assert (without_share.recipe, without_share.selector, without_share.keep_fraction) == ("infobatch", None, None)
+    assert (with_share.selector, with_share.keep_fraction, with_share.n_warmup_epochs) == (None, 0.3, None)
+    assert config(recipe="ccs", n_warmup_epochs=1).n_warmup_epochs == 1
+    assert config(budget={"n_updates": 9}).keep_fraction is None
+    write_run_file(tmp_path / "run.toml", config(budget={"n_updates": 9}))
+    assert (config(keep_fraction=0.4).budget, config().budget) == ({}, {"n_updates": 9})
 
 
 @pytest.mark.parametrize(

@@ -155,11 +155,7 @@ def suspects(  # numpydoc ignore=PR01
             check_choice("suspects", "task", task, TASKS)
     is_run = (Path(data) / RUN_FILE).is_file()
     if is_run:
-        check_left_out(
-            ctx,
-            (*OF_TRAINING, "split", "column", "dry_run"),
-            "for a run: nothing is trained. Pass the data and --model instead.",
-        )
+        check_run_options(ctx, method)
         found = suspects_of_run(data)
     elif model is None:
         raise UsageError("Missing option '--model': an encoder to train, unless DATA is the folder of a run.")
@@ -201,6 +197,28 @@ def suspects(  # numpydoc ignore=PR01
         summary = read_json(Path(data) / RUN_FILE)
         whole = str(data_of_run(summary) or summary["config"]["data"])
     print_found(found, data, whole, output, method=method, split=split, as_json=as_json)
+
+
+def check_run_options(ctx: typer.Context, method: str) -> None:
+    """Raise unless the options make sense for a run, where nothing is trained.
+
+    Parameters
+    ----------
+    ctx : Context
+        Of the command.
+    method : str
+        Must be ``aum``.
+
+    Raises
+    ------
+    UsageError
+        If one does not.
+    """
+    instead = "Pass the data and --model instead."
+    if method != "aum":
+        raise UsageError(f"A run has what --method aum looks at, not {method!r}. {instead}")
+    options = {*OF_TRAINING, "split", "column", "dry_run"} - {"method"}
+    check_left_out(ctx, sorted(options), f"for a run: nothing is trained. {instead}")
 
 
 def check_left_out(ctx: typer.Context, options: Iterable[str], why: str) -> None:

@@ -62,9 +62,10 @@ def content_hash(dataset: datasets.Dataset) -> str:
 
     digest = hashlib.sha256()
     for table in dataset.with_format("arrow").iter(batch_size=10_000):
+        plain = table.replace_schema_metadata(None).combine_chunks()
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as stream:
-            stream.write_table(table.combine_chunks())
+        with pa.ipc.new_stream(sink, plain.schema) as stream:
+            stream.write_table(plain)
         digest.update(sink.getvalue())
     return digest.hexdigest()
 

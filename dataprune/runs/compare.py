@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -169,14 +169,17 @@ def methods_to_compare(config: RunConfig, recipes: Sequence[str] = ()) -> dict[s
         keep_fraction=sum(pruned) / len(pruned) / laid_out.n_examples,
         n_warmup_epochs=n_warmup_epochs,
     )
-    named = {check_choice("compare", "recipe", name, RECIPES): _of_recipe(config, name, bare) for name in recipes}
+    share = chance.keep_fraction if config.keep_fraction is None else config.keep_fraction
+    same = {**bare, "keep_fraction": share}
+    named = {check_choice("compare", "recipe", name, RECIPES): _of_recipe(config, name, same) for name in recipes}
     return {FULL: whole, FEWER: replace(whole, n_epochs=n_fewer), RANDOM: chance, PRUNED: config, **named}
 
 
-def _of_recipe(config: RunConfig, name: str, bare: Mapping[str, Any]) -> RunConfig:
+def _of_recipe(config: RunConfig, name: str, settings: Mapping[str, Any]) -> RunConfig:
     """Leave to a recipe all but how many it keeps, which is to be the same."""
     takes_share = "keep_fraction" in inspect.signature(RECIPES[name].make).parameters
-    return replace(config, **{**bare, "keep_fraction": config.keep_fraction if takes_share else None, "recipe": name})
+    chosen = {**settings, "recipe": name} | ({} if takes_share else {"keep_fraction": None})
+    return replace(config, **chosen)
 
 
 def method_folder(method: str) -> str:
@@ -250,6 +253,7 @@ def compare(
         for seed in range(config.seed, config.seed + n_seeds)
         for name, method in methods.items()
     }
+    _check_same_data(cells.values())
     n_threads = max(1, (os.cpu_count() or 1) // n_processes)
 
     def run_cell(cell: tuple[str, int]) -> dict[str, Any]:
@@ -267,16 +271,26 @@ def compare(
     return comparison
 
 
+def _check_same_data(cells: Iterable[RunConfig]) -> None:
+    """Raise if a finished run was trained on other data than there are now."""
+    now: dict[int, str] = {}  # by seed, which may cut off the valid split
+    for config in cells:
+        path = Path(config.output_dir, RUN)
+        if not path.exists():
+            continue
+        if config.seed not in now:
+            data = load_data(config.data, columns=config.columns or None, random_state=config.seed)
+            now[config.seed] = content_hash(data.splits["train"])
+        if read_json(path).get("train_hash", now[config.seed]) != now[config.seed]:
+            raise StateError(f"The run in {path.parent} was trained on other data. Choose another --output-dir.")
+
+
 def _run_cell(config: RunConfig, *, name: str, n_threads: int) -> dict[str, Any]:
     folder = Path(config.output_dir)
     with naming_what_failed(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if (folder / RUN).exists():
         check_same_settings(folder, config)
-        train = load_data(config.data, columns=config.columns or None, random_state=config.seed).splits["train"]
-        now = content_hash(train)
-        if read_json(folder / RUN).get("train_hash", now) != now:
-            raise StateError(f"The run in {folder} was trained on other data. Choose another --output-dir.")
     else:
         settings = folder.parent / f"{folder.name}.toml"
         write_run_file(settings, config)

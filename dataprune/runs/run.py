@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import logging
 import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from dataprune.data.fingerprint import content_hash, fingerprint
 from dataprune.data.forward import PRECISIONS, default_forward, with_precision
 from dataprune.data.loading import LoadedData, load_data
 from dataprune.data.tasks import TASKS, ClassificationTask, Task, TextTask, check_task, guess_task
-from dataprune.errors import InvalidValueError, StateError, check_choice, check_count, check_positive
+from dataprune.errors import DataPruneError, InvalidValueError, StateError, check_choice, check_count, check_positive
 from dataprune.models import build_model, load_tokenizer
 from dataprune.models.images import save_model_of
 from dataprune.runs.compose import SEARCH, make_pruner, prepare
@@ -393,11 +394,17 @@ def _alone_in(folder: Path) -> Iterator[None]:
             raise StateError(
                 f"A run is at work in {folder}. Wait for its end, or choose another --output-dir."
             ) from None
+        except OSError as error:
+            if error.errno not in {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}:
+                raise
+            logger.warning("%s is on a file system without locks: keep other processes out of it.", folder)
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+        if lock.is_locked:
+            with suppress(OSError):  # Windows removes no file that is open
+                Path(lock.lock_file).unlink()
+            lock.release()
 
 
 def _claim(output_dir: Path, config: RunConfig, *, resume: bool) -> None:
@@ -412,7 +419,7 @@ def _claim(output_dir: Path, config: RunConfig, *, resume: bool) -> None:
             )
         try:
             check_same_settings(output_dir, config)
-        except StateError:
+        except (DataPruneError, TypeError):
             if has_checkpoint:
                 raise
             (output_dir / ARCHITECTURE).unlink(missing_ok=True)  # found by an attempt with other settings

@@ -15,7 +15,7 @@ import tomli_w
 
 from dataprune.data.files import write_atomically
 from dataprune.errors import InvalidTypeError, InvalidValueError, StateError
-from dataprune.runs.config import RunConfig
+from dataprune.runs.config import COMPOSITION, RunConfig
 
 KINDS = {str: "a text", int: "a whole number", float: "a number", dict: "a table"}
 
@@ -102,7 +102,14 @@ def read_run_file(path: str | Path) -> RunFile:
             meant = f" Did you mean {close[0]!r}?" if close else f" Settings are {', '.join(hints)}."
             raise InvalidValueError(f"{where}: there is no setting {name!r}.{meant}")
         settings[name] = checked_setting(name, value, owner=f"{where}: {name}")
-    return RunFile(str(path), settings, lines)
+    return RunFile(str(path), _without_defaults(settings), lines)
+
+
+def _without_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the defaults that earlier versions wrote where a recipe or a budget decides."""
+    decided = set(COMPOSITION) if "recipe" in settings and settings.keys() >= COMPOSITION.keys() else set()
+    decided |= {"keep_fraction"} if settings.get("budget") else set()
+    return {name: value for name, value in settings.items() if not (name in decided and value == COMPOSITION[name])}
 
 
 def write_run_file(path: str | Path, config: RunConfig) -> None:

@@ -51,8 +51,8 @@ class ScoreLog:
     """Append-only log of what a classifier says of each example while it trains.
 
     `update` takes notes; every `n_rows_per_shard` rows, at the change of an epoch and at `close` they become one file,
-    whole or absent. A folder holds one run: opened again it can be read, and with `resume` the run goes on. `replay`
-    feeds the log to any scorer of logits and labels. Costs 2 C + 12 bytes per example and epoch on disk.
+    whole or absent. A folder holds one run: opened again it can be read, and goes on with the epochs that follow.
+    `replay` feeds the log to any scorer of logits and labels. Costs 2 C + 12 bytes per example and epoch on disk.
 
     Parameters
     ----------
@@ -62,9 +62,6 @@ class ScoreLog:
         Rows of the full data set.
     n_rows_per_shard : int, default=65536
         Rows held in memory before a file is written; what a kill loses at most. Lower it for many classes.
-    resume : bool, default=False
-        Whether what is logged now goes on with the run that the folder holds, if there is one. Otherwise an epoch that
-        is there already is refused: the first visit would count, and the second run be ignored.
 
     Attributes
     ----------
@@ -100,9 +97,7 @@ class ScoreLog:
     array([-1.,  1.], dtype=float32)
     """
 
-    def __init__(
-        self, folder: str | Path, n_examples: int, *, n_rows_per_shard: int = 65536, resume: bool = False
-    ) -> None:
+    def __init__(self, folder: str | Path, n_examples: int, *, n_rows_per_shard: int = 65536) -> None:
         self.folder = Path(folder)
         self.n_examples = check_count("ScoreLog", "n_examples", n_examples, minimum=1)
         self.n_rows_per_shard = check_count("ScoreLog", "n_rows_per_shard", n_rows_per_shard, minimum=1)
@@ -110,12 +105,12 @@ class ScoreLog:
         self.data_fingerprint: str | None = None
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
         self._n_pending = self._epoch = 0
-        self.resume = resume
+        self._is_begun = False
         with naming_what_failed(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         shards = self._shards()
         self._n_shards = 1 + max((number for _, _, number in shards), default=-1)
-        self._last_epoch_found = max((epoch for _, epoch, _ in shards), default=-1)
+        self._first_epoch = 1 + max((epoch for _, epoch, _ in shards), default=-1)  # that may be logged now
         if shards:
             self._read(shards[0][0])  # is it a log, and of these data?
 
@@ -142,7 +137,7 @@ class ScoreLog:
         OutputError
             If a file could not be written.
         StateError
-            If the folder holds the epoch already, and not of a run that is to go on.
+            If the folder holds the epoch already; its first visit would count, and this one be ignored.
         """
         index, epoch = as_index(index), check_count("ScoreLog", "epoch", epoch)
         if logits.dim() != 2 or not len(logits) == len(index) == len(labels) or labels.dim() != 1:
@@ -153,15 +148,15 @@ class ScoreLog:
         self.n_classes = self.n_classes or logits.shape[1]
         if logits.shape[1] != self.n_classes:
             raise InvalidValueError(f"This log holds logits of {self.n_classes} classes, but got {logits.shape[1]}.")
-        if not self.resume and epoch < max(self._epoch, self._last_epoch_found + 1):
-            newest = max(self._epoch, self._last_epoch_found)
+        if epoch < self._first_epoch:
             raise StateError(
-                f"The log in {self.folder} holds a run up to epoch {newest}, got epoch {epoch}. Log another run to "
-                "another folder; the same one goes on with ScoreLog(..., resume=True)."
+                f"The log in {self.folder} holds a run whose next epoch is {self._first_epoch}, got {epoch}. Log "
+                "another run to another folder; the same one goes on from a pruner's saved state, or after resume()."
             )
         if epoch != self._epoch:
             self.flush()
-        self._epoch = epoch
+        self._epoch = self._first_epoch = epoch
+        self._is_begun = True
         z = logits.detach().to(torch.float32)
         z = (z - z.amax(-1, keepdim=True)).clamp(min=_FLOAT16_MIN).to(torch.float16)  # at most 0: no overflow
         self._pending.append((index.detach().clone(), z, labels.detach().to(torch.int32, copy=True)))
@@ -197,6 +192,32 @@ class ScoreLog:
         write_tensors(path, {"index": index, "logits": logits, "labels": labels}, settings)
         self._pending, self._n_pending = [], 0
         self._n_shards += 1
+
+    def begin(self) -> None:
+        """Say that what follows is another run than what was logged so far; `DynamicPruner.attach` calls it."""
+        if self._is_begun:
+            self._first_epoch, self._is_begun = self._epoch + 1, False
+
+    def resume(self, epoch: int = 0) -> None:
+        """Let the run that the folder holds go on; a `DynamicPruner` calls it when its state is loaded.
+
+        Parameters
+        ----------
+        epoch : int, default=0
+            Where it goes on. What it repeats counts once.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> batch = {"logits": torch.eye(2), "labels": torch.tensor([0, 0])}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with ScoreLog(folder, 2) as log:
+        ...         log.update(torch.tensor([1, 0]), epoch=0, **batch)
+        ...     with ScoreLog(folder, 2) as log:
+        ...         log.resume()
+        ...         log.update(torch.tensor([1, 0]), epoch=0, **batch)
+        """
+        self._first_epoch = check_count("ScoreLog", "epoch", epoch)
 
     def note_data(self, data_fingerprint: str | None) -> None:
         """Note which data the log is of, for the files that follow; `DynamicPruner` calls it.

@@ -19,6 +19,7 @@ from dataprune.scoring.base import BatchScorer, DatasetScorer, Scorer
 from dataprune.scoring.score_log import ScoreLog
 from dataprune.scoring.store import ExampleStore
 from dataprune.selection._wrapper import SelectorWrapper
+from dataprune.selection.balanced import ClassFloor
 from dataprune.selection.base import Selector
 from dataprune.selection.batch import BatchPolicy
 from dataprune.selection.columns import has_several, several_values
@@ -166,7 +167,7 @@ def known_columns(selector: Selector, n_examples: int, **columns: Any) -> dict[s
     Raises
     ------
     InvalidValueError
-        If the selector needs one that is not, or one has another length than the data set.
+        If the selector needs one that is not, or one has another length than the data set or odd values.
 
     Examples
     --------
@@ -175,7 +176,7 @@ def known_columns(selector: Selector, n_examples: int, **columns: Any) -> dict[s
     {'labels': array([0, 1])}
     """
     known = {
-        name: several_values(column) if name in selector.takes_several else np.asarray(column)
+        name: several_values(column) if name in selector.takes_several else _as_array(name, column)
         for name, column in columns.items()
         if column is not None
     }
@@ -190,7 +191,20 @@ def known_columns(selector: Selector, n_examples: int, **columns: Any) -> dict[s
             raise InvalidValueError(
                 f"DynamicPruner.{name} must have a value for each of the {n_examples} examples, got {column.shape}."
             )
+        if name == "cost" and not (np.isfinite(column) & (column > 0)).all():
+            raise InvalidValueError("DynamicPruner.cost must be above 0 and finite for each example.")
+        if name == "features" and not np.isfinite(column).all():
+            raise InvalidValueError("DynamicPruner.features must be finite for each example.")
     return known
+
+
+def _as_array(name: str, column: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(column)
+    except ValueError:
+        raise InvalidValueError(
+            f"DynamicPruner.{name} must have one value per example, got rows of different lengths."
+        ) from None
 
 
 def log_signals(log: ScoreLog, index: Tensor, *, epoch: int, signals: Mapping[str, Tensor]) -> None:
@@ -336,20 +350,18 @@ def check_rules(selector: Selector, known: Mapping[str, NDArray[Any]], *, n_exam
     Traceback (most recent call last):
     dataprune.errors.InvalidValueError: KeepAlways.n_keep must be at least 2, the number of rows always kept, got 1...
     """
-    # Floors on several classes per example depend on the choice, which is not made yet.
-    if isinstance(selector, SelectorWrapper) and not any(has_several(known[name]) for name in _classes(known)):
-        _with_random_choice(selector).fit(np.zeros(n_examples, np.float32), n_keep=n_keep, **known)
+    if isinstance(selector, SelectorWrapper):
+        _with_random_choice(selector, known).fit(np.zeros(n_examples, np.float32), n_keep=n_keep, **known)
 
 
-def _classes(known: Mapping[str, NDArray[Any]]) -> set[str]:
-    return {"labels", "groups"} & known.keys()
-
-
-def _with_random_choice(selector: Selector | None) -> Selector:
-    """Return a copy of a wrapper around a choice that costs nothing."""
+def _with_random_choice(selector: Selector | None, known: Mapping[str, NDArray[Any]]) -> Selector:
+    """Return a copy of a wrapper around a choice that costs nothing, without the rules that depend on the choice."""
     if not isinstance(selector, SelectorWrapper):
         return RandomK()
-    return clone(selector).set_params(selector=_with_random_choice(selector.selector))  # type: ignore[no-any-return]
+    inner = _with_random_choice(selector.selector, known)
+    if isinstance(selector, ClassFloor) and has_several(known[selector.by]):
+        return inner
+    return clone(selector).set_params(selector=inner)  # type: ignore[no-any-return]
 
 
 def checked_batch_size(loader: DataLoader[Any]) -> int:

@@ -175,7 +175,5 @@ def cost_budget(
         )
     costs = np.ones(n_examples) if cost is None else np.asarray(cost, np.float64)
     if costs.shape != (n_examples,) or not (np.isfinite(costs) & (costs >= 0)).all():
-        raise InvalidValueError(
-            f"DynamicPruner.cost must be a finite number of at least 0 for each of the {n_examples} examples."
-        )
+        raise InvalidValueError(f"DynamicPruner.cost must be above 0 and finite for each of the {n_examples} examples.")
     return CostBudget(budget, costs, least_share=min(1.0, batch_size / n_examples))

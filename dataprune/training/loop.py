@@ -115,6 +115,8 @@ def train(
     checkpoints = None if checkpoint_dir is None else Checkpoints(checkpoint_dir, model, optimizer, pruner, best)
     if checkpoints is not None:
         checkpoints.load_newest() if resume else checkpoints.clear()
+    if log is not None and resume:  # also of a run that ended before its first checkpoint
+        log.resume(_first_epoch(pruner))
 
     with keeping_modes(model), InterruptFlag() as interrupt, progress_bar(progress, pruner) as show:
         for epoch in range(_first_epoch(pruner), n_epochs):

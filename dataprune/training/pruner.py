@@ -246,6 +246,7 @@ class DynamicPruner(BaseEstimator):
         self.fingerprint_ = fingerprint(loader.dataset)
         if log is not None:
             log.note_data(self.fingerprint_)
+            log.begin()
         if scores is not None:
             check_same_data(scores.provenance, self.fingerprint_)
         self.scorer_: BatchScorer | None = scorer_at_work(self.scorer, loader.dataset, model=model)
@@ -440,10 +441,11 @@ class DynamicPruner(BaseEstimator):
 
     def _check_smallest_selection(self) -> None:
         """Raise now, not after a warm-up, if the fewest that the plan keeps are too few."""
-        n_least = min(self.plan_.n_kept)
-        self._check_batches(n_least)
+        n_kept = self.plan_.n_kept
+        self._check_batches(min(n_kept))
         if self.plan_.exact:
-            check_rules(self._selector, self._known, n_examples=self.n_examples_, n_keep=n_least)
+            whole = n_kept if self._n_updates is None else n_kept[:-1] or n_kept  # the last is cut after the choice
+            check_rules(self._selector, self._known, n_examples=self.n_examples_, n_keep=min(whole))
 
     def _check_batches(self, n_kept: int) -> None:
         """Raise if an epoch has no batch; where the counts follow from the run, not before it."""
@@ -788,6 +790,8 @@ class DynamicPruner(BaseEstimator):
         if self.scorer_ is not None:
             self.scorer_.store_.load_state_dict(state["store"])
             self.scorer_.set_epoch(state["epoch"])
+        if self._log is not None:
+            self._log.resume(max(0, state["epoch"]))
         self.indices_ = np.asarray(state["indices"], np.int64).copy()
         self.weights_ = np.asarray(state["weights"], np.float32).copy()
         self.n_epochs_trained_ = np.asarray(state["n_epochs_trained"], np.int32).copy()

@@ -10,8 +10,8 @@ from dataprune.cli.settings import to_config
 from dataprune.data.tasks import ClassificationTask
 from dataprune.recipes import RECIPES
 from dataprune.runs.compose import make_pruner
-from dataprune.runs.config import RunConfig
-from dataprune.runs.run_file import write_run_file
+from dataprune.runs.config import COMPOSITION, RunConfig
+from dataprune.runs.run_file import read_run_file, write_run_file
 from dataprune.scoring.store import ScoreStore
 
 EXTRA = {
@@ -90,6 +90,19 @@ def test_a_recipe_takes_the_place_of_what_the_file_of_a_run_says(texts, tmp_path
     assert config(budget={"n_updates": 9}).keep_fraction is None
     write_run_file(tmp_path / "run.toml", config(budget={"n_updates": 9}))
     assert (config(keep_fraction=0.4).budget, config().budget) == ({}, {"n_updates": 9})
+
+
+def test_files_of_earlier_versions_have_the_defaults_of_all_settings(tmp_path):
+    plain = RunConfig(data="data", model="model", output_dir="run")
+    for decides in ('recipe = "swiftlearn"', "budget = { n_updates = 9 }"):
+        write_run_file(tmp_path / "run.toml", plain)
+        (tmp_path / "run.toml").write_text(f"{decides}\n{(tmp_path / 'run.toml').read_text().replace('[budget]', '')}")
+        assert RunConfig(**read_run_file(tmp_path / "run.toml").settings).keep_fraction is None
+    write_run_file(
+        tmp_path / "new.toml",
+        replace(plain, recipe="swiftlearn", **{**dict.fromkeys(COMPOSITION), "keep_fraction": 0.5}),
+    )
+    assert read_run_file(tmp_path / "new.toml").settings["keep_fraction"] == 0.5  # it was typed
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,8 @@ def test_a_killed_run_leaves_a_log_that_is_read_and_goes_on(tmp_path):
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), tmp_path], check=False)
     assert done.returncode == 9
     (tmp_path / ".epoch-00000-shard-000001.safetensors.x.part").write_bytes(b"half")
-    log = ScoreLog(tmp_path, N, resume=True)
+    log = ScoreLog(tmp_path, N)
+    log.resume()
     assert np.isnan(log.replay(AUM()).aum_).sum() == 12  # two batches made a file, the third is lost
     with log:
         log.update(torch.arange(8, 20), epoch=0, logits=torch.eye(12, 4), labels=torch.zeros(12, dtype=torch.long))
@@ -130,7 +131,8 @@ def test_a_killed_run_leaves_a_log_that_is_read_and_goes_on(tmp_path):
 def test_what_a_resumed_run_repeats_counts_once_and_in_its_epoch(tmp_path):
     with ScoreLog(tmp_path, N) as log:
         write(log, [0, 1, 2])
-    with ScoreLog(tmp_path, N, resume=True) as log:  # the checkpoint was that of epoch 1
+    with ScoreLog(tmp_path, N) as log:
+        log.resume(1)  # the checkpoint was that of epoch 1
         write(log, [1, 2, 3])
     replayed = log.replay(Cartography())
     assert replayed.store_.counts.tolist() == [4] * N
@@ -205,7 +207,8 @@ def test_a_log_of_other_data_of_the_same_size_is_refused(tmp_path):
     data, others = ([(torch.rand(2), i % C) for i in range(N)] for _ in range(2))
     with ScoreLog(tmp_path, N) as log:
         train(data, log)
-    again = ScoreLog(tmp_path, N, resume=True)
+    again = ScoreLog(tmp_path, N)
+    again.resume()
     with pytest.raises(StateError, match=r"their fingerprint is [0-9a-f]{12}, the data set's is [0-9a-f]{12}"):
         train(others, again)
     train(data, again)

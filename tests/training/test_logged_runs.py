@@ -22,7 +22,7 @@ def test_one_run_gives_every_score_afterwards(tmp_path):
 
 def test_a_run_that_goes_on_leaves_no_gap_in_its_log(tmp_path):
     def start(folder):
-        log = ScoreLog(folder, 60, resume=True)
+        log = ScoreLog(folder, 60)
         ours, model = pruner(), classifier()
         return ours, model, torch.optim.SGD(model.parameters(), 0.1), ours.attach(loader(), n_epochs=3, log=log), log
 
@@ -53,7 +53,7 @@ def test_a_second_run_into_the_same_folder_is_refused(tmp_path):
     pruner().fit(points(), model=classifier(), n_epochs=2, batch_size=8, log=log)
     before = log.replay(AUM()).aum_
     for again in (log, ScoreLog(tmp_path, 60)):
-        with pytest.raises(StateError, match="holds a run up to epoch 1, got epoch 0"):
+        with pytest.raises(StateError, match="holds a run whose next epoch is 2, got 0"):
             pruner().fit(points(), model=classifier(), n_epochs=2, batch_size=8, log=again)
     np.testing.assert_array_equal(log.replay(AUM()).aum_, before)
 
@@ -76,3 +76,28 @@ def test_a_log_needs_logits_and_labels(tmp_path):
         InvalidValueError, match="needs the signals 'labels' and 'logits', got no 'labels' and no 'logits'"
     ):
         ours.fit(Rows(), model=torch.nn.Linear(1, 1), n_epochs=2, forward=index_forward, log=ScoreLog(tmp_path, 60))
+
+
+def test_a_run_that_stopped_before_its_first_checkpoint_begins_again(tmp_path):
+    def fit(log, **keywords):
+        return pruner().fit(points(), model=classifier(), n_epochs=2, batch_size=8, log=log, **keywords)
+
+    class Stop(Exception):
+        pass
+
+    def stop(_):
+        raise Stop
+
+    folders = {"checkpoint_dir": tmp_path / "checkpoints"}
+    with pytest.raises(Stop), ScoreLog(tmp_path / "log", 60) as log:
+        fit(log, callbacks=[stop], **folders)
+    with ScoreLog(tmp_path / "log", 60) as log:
+        resumed = fit(log, resume=True, **folders)
+    np.testing.assert_array_equal(log.replay(EL2N()).store_.counts, resumed.scorer_.store_.counts)
+
+
+def test_a_second_run_of_one_epoch_is_refused_too(tmp_path):
+    log = ScoreLog(tmp_path, 60)
+    pruner().fit(points(), model=classifier(), n_epochs=1, log=log)
+    with pytest.raises(StateError, match="whose next epoch is 1, got 0"):
+        pruner().fit(points(), model=classifier(), n_epochs=1, log=log)

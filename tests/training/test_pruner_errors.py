@@ -265,17 +265,26 @@ def test_a_state_error_is_a_dataprune_error():
         ),
         ({"selector": KeepAlways(indices=range(40))}, {}, "KeepAlways.n_keep must be at least 40"),
         ({}, {"labels": [0, 1]}, r"DynamicPruner.labels must have a value for each of the 60 examples, got \(2,\)"),
+        ({}, {"labels": [["a"], ["a", "b"]] * 30}, "DynamicPruner.labels must have one value per example, got rows of"),
+        ({}, {"cost": [0.0] + [1.0] * 59}, "DynamicPruner.cost must be above 0 and finite for each example"),
         ({}, {"cost": 3.0}, "DynamicPruner.cost must have a value for each of the 60 examples"),
         (
             {"scheduler": CyclicScheduler(keep_fraction=Budget(token_fraction=0.5))},
             {"cost": np.full(60, np.nan)},
-            "DynamicPruner.cost must be a finite number of at least 0 for each of the 60 examples",
+            "DynamicPruner.cost must be above 0 and finite for each",
         ),
     ],
 )
 def test_what_no_selection_could_keep_is_refused_before_the_warm_up(changes, known, words):
     with pytest.raises(InvalidValueError, match=words):
         pruner(**changes).attach(loader(), n_epochs=3, **known)
+
+
+def test_an_epoch_that_is_cut_short_needs_no_floor():
+    ours = pruner(selector=KeepAlways(indices=range(20)))
+    loader_ = ours.attach(loader(), n_updates=12)  # 8 of everything, 3 of 24, 1 of 8
+    train_plainly(ours, loader_, classifier(), torch.optim.SGD(classifier().parameters(), 0.1), ours.n_epochs_)
+    assert [record.n_kept for record in ours.history_] == [60, 24, 8]
 
 
 def test_examples_without_a_length_do_not_end_a_run():

@@ -51,7 +51,7 @@ def compare(  # numpydoc ignore=PR01
 ) -> None:
     """Train on full data, fewer epochs, chance and pruned, over seeds, and say whether pruning pays.
 
-    "Fewer epochs" and "random" make as many updates as the pruned run: what pruning has to beat.
+    "Fewer epochs" and "random" make about as many updates as the pruned run: what pruning has to beat.
 
     For example: dataprune compare --data atis/ --model encoder/ --output-dir comparison/ --keep-fraction 0.3
     --n-processes 2

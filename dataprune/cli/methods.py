@@ -12,8 +12,8 @@ def methods(*, as_json: AsJson = False) -> None:  # numpydoc ignore=PR01
     """List the scorers, selectors, schedulers, batch policies and recipes.
 
     A scorer says how hard an example is, a selector which ones to keep, a scheduler how many in which epoch, a batch
-    policy what of a batch is trained on; a recipe is a published method, made of these. The names are those that
-    `train`, `select` and `compare` take.
+    policy what of a batch is trained on; a recipe is a published method, made of these. The names are those of options:
+    `train` takes all but the scorers of the rows alone and keep-together, which are for `score` and `select`.
 
     For example: dataprune methods --json
     """

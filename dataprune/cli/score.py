@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dataprune.cli.errors import wrong_usage
-from dataprune.cli.options import AsJson, DryRun, Model, ScorerArgs, Split, TextColumn, scorer_arguments
+from dataprune.cli.options import AsJson, DryRun, ScorerArgs, Split, TextColumn, scorer_arguments
 from dataprune.cli.printing import count_of, print_json, print_table, print_text
 
 N_SHOWN = 5
@@ -35,7 +35,14 @@ def score(  # numpydoc ignore=PR01
     ],
     scorer_arg: ScorerArgs = None,
     text_column: TextColumn = None,
-    model: Model = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="An encoder for embeddings or a language model for perplexity, by folder or hub name; for scores of a "
+            "trained model the folder of a run.",
+        ),
+    ] = None,
     split: Split = "train",
     dry_run: DryRun = False,
     as_json: AsJson = False,

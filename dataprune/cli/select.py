@@ -51,7 +51,11 @@ def select(  # numpydoc ignore=PR01
         ),
     ] = None,
     scorer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Score here and now, as `dataprune score` does.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Score here and now: tfidf-distance, near-duplicate, prototype-distance, perplexity or column.",
+        ),
     ] = None,
     scorer_arg: ScorerArgs = None,
     selector: Annotated[

@@ -38,7 +38,8 @@ def suspects(  # numpydoc ignore=PR01
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA", help="File or folder of data, or a hub name; or the folder of a run with --scorer aum."
+            metavar="DATA",
+            help="File or folder of data, or a hub name; or the folder of a run that kept dynamics: --scorer aum.",
         ),
     ],
     *,

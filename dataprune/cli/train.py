@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -157,7 +158,9 @@ def train(  # numpydoc ignore=PR01
     image_size: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Pixels that images are high and wide; by default their own.", rich_help_panel=TRAINING
+            metavar="N",
+            help="Pixels that images are high and wide; by default their own, or 64.",
+            rich_help_panel=TRAINING,
         ),
     ] = RunConfig.image_size,
     n_workers: Annotated[
@@ -247,4 +250,5 @@ def _print_summary(result: dict[str, Any]) -> None:
         ],
     )
     print_table("Seconds", list(seconds), [[f"{spent:,.1f}" for spent in seconds.values()]])
-    typer.echo(f"{config['output_dir']} holds model/, history.csv, scores.safetensors, kept.parquet and run.json.")
+    scores = "scores.safetensors, " if Path(config["output_dir"], "scores.safetensors").exists() else ""
+    typer.echo(f"{config['output_dir']} holds model/, history.csv, {scores}kept.parquet and run.json.")

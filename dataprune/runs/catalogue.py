@@ -8,7 +8,9 @@ from typing import Any
 
 import dataprune
 from dataprune.recipes import RECIPES
-from dataprune.runs.compose import SCORERS, SELECTORS
+from dataprune.runs.compose import SCORERS
+from dataprune.runs.scoring import DATASET_SCORERS
+from dataprune.runs.selecting import FILE_SELECTORS
 from dataprune.scheduling.base import Scheduler
 from dataprune.scheduling.by_name import SCHEDULERS
 from dataprune.scoring.base import Scorer
@@ -60,7 +62,8 @@ def list_methods() -> list[Method]:
     >>> [method.class_name for method in list_methods() if method.kind == "scheduler"]
     ['ConstantScheduler', 'CosineScheduler', 'CyclicScheduler', 'ExponentialScheduler', 'InterleavedScheduler', ...]
     """
-    options = {kind.__name__: name for name, kind in {**SCORERS, **SELECTORS, **SCHEDULERS}.items()}
+    names = [*SCORERS.items(), *DATASET_SCORERS.items(), *FILE_SELECTORS.items(), *SCHEDULERS.items()]
+    options = {made.__name__: name for name, made in names}
     bases: dict[str, type[Any]] = {
         "scorer": Scorer,
         "selector": Selector,

@@ -213,7 +213,7 @@ class MultiLabelEL2N(BatchScorer):
 
 
 class RegressionError(BatchScorer):
-    """How far the predicted number is from the target, in standard deviations of the target.
+    """How far the predicted number is from the target, in units of `target_scale`.
 
     With several outputs the L2 norm over them, so standardise each target. Higher = harder; the top also holds
     outliers and wrong targets. Free with ``refresh="observed"``; otherwise one forward pass.

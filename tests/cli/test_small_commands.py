@@ -68,6 +68,9 @@ def test_methods_lists_every_public_part():
         }
         assert {method["class_name"] for method in found if method["kind"] == kind} == concrete
     assert all(method["summary"] for method in found)
+    options = {method["class_name"]: method["option"] for method in found}
+    parts = ("SoftPrune", "SoftPruneScheduler", "KeepTogether", "NearDuplicate", "EL2N")
+    assert [options[part] for part in parts] == ["soft-prune", "soft-prune", "keep-together", "near-duplicate", "el2n"]
 
 
 def test_methods_prints_the_names_that_train_takes():

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dataprune.errors import InvalidValueError, check_count, check_share
+from dataprune.errors import InvalidValueError, check_share
 from dataprune.scheduling.base import FULL, Decision, Scheduler
 
 
@@ -61,8 +61,7 @@ class SoftPruneScheduler(Scheduler):
         owner = type(self).__name__
         if check_share(owner, "drop_fraction", self.drop_fraction) == 1.0:
             raise InvalidValueError(f"{owner}.drop_fraction must be below 1, got {self.drop_fraction!r}.")
-        check_count(owner, "n_warmup_epochs", self.n_warmup_epochs)
-        check_count(owner, "n_full_final_epochs", self.n_full_final_epochs)
+        super().check()
 
     def decide(
         self,

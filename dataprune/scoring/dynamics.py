@@ -72,6 +72,33 @@ class TrainingDynamics(ABC):
         """
         return visit_values(signals["logits"], signals["labels"])
 
+    def to_pandas(self) -> pd.DataFrame:
+        """Return all of the table, under their own names.
+
+        Returns
+        -------
+        DataFrame
+            One row per example: ``confidence``, ``variability``, ``correctness``, ``aum`` (NaN = never seen),
+            ``n_forgetting_events``, ``never_learned``, ``n_visits``.
+
+        Raises
+        ------
+        NotFittedError
+            Before `reset` or `fit`.
+        """
+        import pandas as pd
+
+        columns: dict[str, NDArray[Any]] = {
+            "confidence": self.confidence_,
+            "variability": self.variability_,
+            "correctness": self.correctness_,
+            "aum": self.aum_,
+            "n_forgetting_events": self.n_forgetting_events_,
+            "never_learned": self.never_learned_,
+            "n_visits": self._fitted_store().counts,
+        }
+        return pd.DataFrame(columns).rename_axis("index")
+
     def score_batch(self, **signals: Tensor) -> Tensor:
         """Score one batch as if each visit were the only one.
 
@@ -372,33 +399,6 @@ class Cartography(TrainingDynamics, BatchScorer):
     """
 
     _score: ClassVar[str] = "variability"
-
-    def to_pandas(self) -> pd.DataFrame:
-        """Return the data map.
-
-        Returns
-        -------
-        DataFrame
-            One row per example: ``confidence``, ``variability``, ``correctness``, ``aum`` (NaN = never seen),
-            ``n_forgetting_events``, ``never_learned``, ``n_visits``.
-
-        Raises
-        ------
-        NotFittedError
-            Before `reset` or `fit`.
-        """
-        import pandas as pd
-
-        columns: dict[str, NDArray[Any]] = {
-            "confidence": self.confidence_,
-            "variability": self.variability_,
-            "correctness": self.correctness_,
-            "aum": self.aum_,
-            "n_forgetting_events": self.n_forgetting_events_,
-            "never_learned": self.never_learned_,
-            "n_visits": self._fitted_store().counts,
-        }
-        return pd.DataFrame(columns).rename_axis("index")
 
     def _score_visits(self, visits: Tensor) -> Tensor:
         return visits.new_zeros(len(visits))

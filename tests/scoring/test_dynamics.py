@@ -274,8 +274,9 @@ def test_several_checkpoints_are_several_visits():
     np.testing.assert_allclose(scorer.variability_, p.std(0, correction=0), rtol=1e-4, atol=1e-6)
 
 
-def test_the_data_map_is_a_table_with_a_row_for_each_example():
-    scorer = visit(visit(Cartography().reset(3), 0, 1.0, -1.0), 1, -1.0, -1.0)
+@pytest.mark.parametrize("kind", [Cartography, AUM, Forgetting])
+def test_the_data_map_is_a_table_with_a_row_for_each_example(kind):
+    scorer = visit(visit(kind().reset(3), 0, 1.0, -1.0), 1, -1.0, -1.0)
     table = scorer.to_pandas()
     names = ["confidence", "variability", "correctness", "aum", "n_forgetting_events", "never_learned", "n_visits"]
     assert table.columns.tolist() == names
@@ -283,7 +284,7 @@ def test_the_data_map_is_a_table_with_a_row_for_each_example():
     assert table["never_learned"].tolist() == [False, True, False]
     assert table["n_visits"].tolist() == [2, 2, 0]
     assert table.isna().sum().tolist() == [1, 1, 1, 1, 0, 0, 0]
-    np.testing.assert_array_equal(table["variability"].to_numpy(), scorer.scores_)
+    np.testing.assert_array_equal(table["variability"].to_numpy(), scorer.variability_)
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from dataprune.data.files import naming_what_failed, read_json, write_atomically, write_json
 from dataprune.errors import StateError
 from dataprune.training.evaluation import BestModel
+from dataprune.training.state import check_settings
 
 if TYPE_CHECKING:
     from dataprune.training.pruner import DynamicPruner
@@ -38,6 +40,8 @@ class Checkpoints:
         An attached pruner.
     best : BestModel
         The best weights so far.
+    settings : mapping of str to str
+        Name to `describe_setting` of what decides the updates and is not the pruner's.
     """
 
     def __init__(
@@ -47,12 +51,15 @@ class Checkpoints:
         optimizer: torch.optim.Optimizer,
         pruner: DynamicPruner,
         best: BestModel,
+        *,
+        settings: Mapping[str, str],
     ) -> None:
         self.folder = Path(folder)
         self.model = model
         self.optimizer = optimizer
         self.pruner = pruner
         self.best = best
+        self.settings = dict(settings)
         self._best_epoch_on_disk = -1  # of this run: the folder may hold files of another one
         with naming_what_failed(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -73,8 +80,9 @@ class Checkpoints:
         _write_torch(path / MODEL, self.model.state_dict())
         tensors, rest = _split(self.optimizer.state_dict())
         _write_torch(path / OPTIMIZER, tensors)
-        best = {"metric": self.best.metric, "epoch": self.best.epoch, "value": self.best.value}
-        write_json(path / LOOP, {"optimizer": rest, "random": _random_state(), "best": best})
+        best = {"epoch": self.best.epoch, "value": self.best.value}
+        loop = {"settings": self.settings, "optimizer": rest, "random": _random_state(), "best": best}
+        write_json(path / LOOP, loop)
         if self.best.weights is not None:
             best_file = self.folder / f"best-{self.best.epoch:04d}.safetensors"
             if self._best_epoch_on_disk != self.best.epoch:
@@ -119,6 +127,7 @@ class Checkpoints:
             return
         self.pruner.load(path / PRUNER)  # first: it says what belongs to another run
         loop = read_json(path / LOOP)
+        check_settings(loop.get("settings", {}), self.settings)  # earlier versions noted none
         try:
             self.model.load_state_dict(_read_torch(path / MODEL))
             self.optimizer.load_state_dict(_join(_read_torch(path / OPTIMIZER), loop["optimizer"]))
@@ -127,10 +136,6 @@ class Checkpoints:
                 raise
             raise StateError(f"The checkpoint {path} belongs to another model or optimizer: {error}") from None
         best = loop["best"]
-        if best["metric"] != self.best.metric:
-            raise StateError(
-                f"This state was saved with best_metric={best['metric']!r}, but this run has {self.best.metric!r}."
-            )
         if best["epoch"] >= 0:
             self.best.epoch, self.best.value = best["epoch"], best["value"]
             self._best_epoch_on_disk = best["epoch"]

@@ -28,6 +28,7 @@ from dataprune.training.checks import check_gradient, check_losses, losses_of
 from dataprune.training.evaluation import BestModel, evaluate
 from dataprune.training.interrupt import InterruptFlag
 from dataprune.training.progress import progress_bar
+from dataprune.training.state import describe_setting
 
 if TYPE_CHECKING:
     from dataprune.training.pruner import DynamicPruner
@@ -112,8 +113,17 @@ def train(
         evaluate, forward=forward, metrics=metrics, collate_fn=collate_fn, batch_size=batch_size, n_workers=n_workers
     )
     best = BestModel(best_metric)
-    checkpoints = None if checkpoint_dir is None else Checkpoints(checkpoint_dir, model, optimizer, pruner, best)
-    if checkpoints is not None:
+    checkpoints = None
+    if checkpoint_dir is not None:
+        settings = {
+            "learning_rate": loop.peak_rates if len(loop.peak_rates) > 1 else loop.peak_rates[0],
+            "lr_schedule": lr_schedule,
+            "max_grad_norm": max_grad_norm,
+            "mixed_precision": mixed_precision,
+            "best_metric": best_metric,
+        }
+        described = {name: describe_setting(value) for name, value in settings.items()}
+        checkpoints = Checkpoints(checkpoint_dir, model, optimizer, pruner, best, settings=described)
         checkpoints.load_newest() if resume else checkpoints.clear()
     if log is not None and resume:  # also of a run that ended before its first checkpoint
         log.resume(_first_epoch(pruner))

@@ -933,7 +933,8 @@ class DynamicPruner(BaseEstimator):
             A checkpoint is written here after each epoch and at Ctrl-C. Without `resume`, those of an earlier run are
             deleted.
         resume : bool, default=False
-            Go on from the newest whole checkpoint, if there is one.
+            Go on from the newest whole checkpoint, if there is one, with the learning rate, schedule, clipping and
+            precision that it was saved with.
         progress : bool, default=False
             Show a progress bar on standard error.
 

@@ -106,10 +106,34 @@ def check_state(state: Mapping[str, Any], *, n_examples: int, fingerprint: str, 
             f"This state was saved for other data: its {n_examples} examples differ from the attached ones. "
             "Resume with the data set of the first run, in the same order."
         )
-    for name in {**settings, **state["settings"]}:  # of both: a setting may be noted only where it is used
-        saved, ours = state["settings"].get(name), settings.get(name)
-        if saved != ours and saved != re.sub(r", \w+ [0-9a-f]{12}", "", ours or ""):  # earlier versions noted no hashes
-            raise StateError(f"This state was saved with {name}={saved}, but this run has {ours}.")
+    check_settings({**dict.fromkeys(settings), **state["settings"]}, settings)
+
+
+def check_settings(saved: Mapping[str, str | None], ours: Mapping[str, str]) -> None:
+    """Raise unless saved settings are those of a run.
+
+    Parameters
+    ----------
+    saved : mapping of str to str or None
+        Name to `describe_setting`; None for what was not noted, as a setting may be only where it is used.
+    ours : mapping of str to str
+        The same of the run.
+
+    Raises
+    ------
+    StateError
+        At the first that differs; the message names both.
+
+    Examples
+    --------
+    >>> check_settings({"batch_size": "8"}, {"batch_size": "16"})
+    Traceback (most recent call last):
+    dataprune.errors.StateError: This state was saved with batch_size=8, but this run has 16.
+    """
+    for name, value in saved.items():
+        now = ours.get(name)
+        if value != now and value != re.sub(r", \w+ [0-9a-f]{12}", "", now or ""):  # earlier versions noted no hashes
+            raise StateError(f"This state was saved with {name}={value}, but this run has {now}.")
 
 
 def write_state(path: str | Path, state: Mapping[str, Any]) -> None:

@@ -177,6 +177,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
             model=nn.Linear(4, 3),
             n_epochs=FIT_EPOCHS,
             batch_size=8,
+            learning_rate=0.02,
             n_accumulation=2,
             checkpoint_dir=tmp_path,
             resume=True,
@@ -189,12 +190,29 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         ({"n_epochs": 7}, "saved with n_epochs=5, but this run has 7"),
         ({"batch_size": 4}, "saved with batch_size=8, but this run has 4"),
         ({"ours": pruner(selector=WeightedK())}, "saved with selector="),
+        ({"learning_rate": 0.03}, r"saved with learning_rate=0.02, but this run has 0.03\.$"),
+        ({"lr_schedule": "cosine"}, "saved with lr_schedule='linear', but this run has 'cosine'"),
+        ({"max_grad_norm": None}, "saved with max_grad_norm=1.0, but this run has None"),
+        ({"mixed_precision": "bf16"}, "saved with mixed_precision='no', but this run has 'bf16'"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, changes, words):
     broken_off(tmp_path, 1)
     with pytest.raises(StateError, match=words):
         fit_run(tmp_path, resume=True, **changes)
+
+
+def test_the_rate_of_a_part_of_an_own_optimizer_is_compared(tmp_path):
+    def run(rate, **keywords):
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+        rates = [{"params": model[0].parameters(), "lr": 0.01}, {"params": model[1].parameters(), "lr": rate}]
+        given = {"n_epochs": 2, "batch_size": 8, "checkpoint_dir": tmp_path, **keywords}
+        pruner().fit(points(), model=model, optimizer=torch.optim.SGD(rates), **given)
+
+    run(0.1)
+    run(0.1, resume=True)
+    with pytest.raises(StateError, match=r"learning_rate=\[0.01, 0.1\], but this run has \[0.01, 0.2\]"):
+        run(0.2, resume=True)
 
 
 def test_changed_data_are_refused(tmp_path):
@@ -260,7 +278,7 @@ def test_a_checkpoint_of_the_same_moment_is_replaced(tmp_path):
     ours = pruner(scorer=EL2N())
     ours.attach(torch.utils.data.DataLoader(points(), 8, shuffle=True), n_epochs=2)
     ours.set_epoch(0)
-    checkpoints = Checkpoints(tmp_path, model, optimizer, ours, BestModel())
+    checkpoints = Checkpoints(tmp_path, model, optimizer, ours, BestModel(), settings={})
     assert checkpoints.newest() is None
     first = checkpoints.save()
     assert checkpoints.save() == first == checkpoints.newest()

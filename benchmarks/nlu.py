@@ -77,7 +77,7 @@ OTHER_CHOICES: dict[str, dict[str, Any]] = {
 # ucb and swiftlearn begin with an epoch on everything as well; without it 14 epochs of a fifth are as many updates.
 # Those that choose inside a batch get large ones, of which they train on as many rows as the others have in theirs.
 # InfoBatch and IR-DRO have no share: 3 epochs, some 375 and 420 updates. The seed paper's recipe is "paper keep 0.2".
-RECIPE_FIFTH = {"recipe_args": {"keep_fraction": 0.2}}
+RECIPE_FIFTH = {"keep_fraction": 0.2}
 WITHOUT_WARMUP = {**RECIPE_FIFTH, "n_epochs": 14}
 FIFTH_OF_BATCH = {**WITHOUT_WARMUP, "batch_size": 160}
 RECIPES: dict[str, dict[str, Any]] = {

@@ -1,4 +1,8 @@
-"""Every recipe on a part of a real set (SST-2, from DATAPRUNE_DATA): from Python and from the command line."""
+"""Every recipe on a part of a real set (SST-2, from DATAPRUNE_DATA): from Python and from the command line.
+
+But for ``bilevel_architecture_search``: it searches in images, and its real set is scikit-learn's digits, in the
+default suite (``examples/architecture_search.py`` and ``tests/cli/test_train_images.py``).
+"""
 
 import gzip
 import json
@@ -29,6 +33,8 @@ NEEDED = {
     "ccs": {"n_warmup_epochs": 1},
 }
 """What a run of three epochs on data without metadata takes."""
+MODELS = {"deft_ucs": "tiny_encoder_dir", "smart": "tiny_encoder_dir", "perplexity_pruning": "tiny_language_model_dir"}
+"""What `select` looks through."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -95,14 +101,14 @@ def test_a_recipe_trains_from_the_command_line(name, folder, tmp_path, tiny_enco
 
 @pytest.mark.parametrize("name", ONCE)
 def test_a_recipe_selects_from_the_command_line(name, folder, tmp_path, request):
-    model = request.getfixturevalue("tiny_language_model_dir" if name == "perplexity_pruning" else "tiny_encoder_dir")
     arguments = {key: value for key, value in NEEDED.get(name, {}).items() if key in {"column", "n_min"}}
     words = [word for key, value in arguments.items() for word in ("--recipe-arg", f"{key}={value}")]
     if RECIPES[name].make.__module__.endswith(".once"):
         scores = np.random.default_rng(0).normal(size=N_ROWS)
         write_rows(tmp_path / "s.jsonl", [{"source_row": i, "score": float(s)} for i, s in enumerate(scores)])
         words += ["--scores", tmp_path / "s.jsonl"]
-    words += ["--model", model, "--label-column", "label", "--group-column", "source", "--keep-fraction", 0.3]
-    done = run_cli("select", folder, "--recipe", name, *words, "--output", tmp_path / "o.jsonl")
+    words += ["--model", request.getfixturevalue(MODELS[name])] if name in MODELS else []
+    words += {"sexism_data_diet": ["--label-column", "label"], "smart": ["--group-column", "source"]}.get(name, [])
+    done = run_cli("select", folder, "--recipe", name, *words, "--keep-fraction", 0.3, "--output", tmp_path / "o.jsonl")
     assert done.exit_code == 0, done.stderr
     assert len(read_file(tmp_path / "o.jsonl")) == round(0.3 * N_ROWS)

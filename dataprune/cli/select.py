@@ -137,7 +137,7 @@ def select(  # numpydoc ignore=PR01
                 to_arguments("--recipe-arg", recipe_arg, example="band=low"),
                 keep_fraction=keep_fraction,
                 seed=seed,
-                has_scores=bool(scores),
+                scores=scores or [],
             )
         )
         check_needs(
@@ -147,6 +147,7 @@ def select(  # numpydoc ignore=PR01
             groups=group_column is not None,
             model=model,
         )
+        check_read(part, chooser, label_column=label_column, group_column=group_column, model=model)
     if part is not None:
         with wrong_usage() if model is None else nullcontext():
             check_model(part, model)
@@ -232,6 +233,38 @@ def values_of(rows: datasets.Dataset, column: str, *, place: str) -> list[Any]:
     if column not in rows.column_names:
         raise UsageError(f"{place} has no column {column!r}, but {', '.join(rows.column_names)}.")
     return list(rows[column][:])
+
+
+def check_read(scorer: DatasetScorer | None, selector: Selector, **given: str | None) -> None:
+    """Raise if an option was given that neither scorer nor selector reads.
+
+    Parameters
+    ----------
+    scorer : DatasetScorer or None
+        Makes the scores, if they are made here.
+    selector : Selector
+        Chooses.
+    **given : str or None
+        ``label_column``, ``group_column`` and ``model``.
+
+    Raises
+    ------
+    UsageError
+        If one was given in vain.
+
+    Examples
+    --------
+    >>> from dataprune import ClassFloor
+    >>> check_read(None, ClassFloor(), label_column="queue", group_column=None)
+    """
+    from dataprune.runs.scoring import WITH_MODEL
+
+    needs = {"label_column": "labels", "group_column": "groups", "model": "features"}
+    for name, value in given.items():
+        is_read = needs[name] in selector.needs or (name == "model" and isinstance(scorer, WITH_MODEL))
+        if value is not None and not is_read:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} must be left out with {selector!r}, which does not read it, got {value!r}.")
 
 
 def check_alone(recipe: str, **given: str | list[str] | None) -> str:

@@ -128,7 +128,8 @@ def train(  # numpydoc ignore=PR01
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Start from the scores.safetensors of another run; then --n-warmup-epochs may be 0.",
+            help="Start from the scores.safetensors of another run (--n-warmup-epochs may then be 0); for the recipe "
+            "rho_loss the losses that `dataprune score` wrote, under a model of other data.",
             rich_help_panel=PRUNING,
         ),
     ] = RunConfig.scores,

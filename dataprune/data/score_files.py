@@ -17,15 +17,15 @@ from dataprune.data.writing import NOTE
 from dataprune.errors import DataError
 
 
-def read_scores(path: str | Path, n_rows: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def read_scores(path: str | Path, n_rows: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Read the scores of a file's rows: what ``dataprune score`` wrote, or a run's ``kept.parquet``.
 
     Parameters
     ----------
     path : str or Path
         A file with columns ``source_row`` and ``score``.
-    n_rows : int
-        Rows of the data.
+    n_rows : int, optional
+        Rows of the data, where they are known.
 
     Returns
     -------
@@ -55,9 +55,10 @@ def read_scores(path: str | Path, n_rows: int) -> tuple[NDArray[np.int64], NDArr
     )  # a null is NaN; of whole numbers the nearest
     order = np.argsort(rows, kind="stable")
     rows, scores = rows[order], scores[order]
-    if len(rows) and not (rows[0] >= 0 and rows[-1] < n_rows):
+    if len(rows) and not (rows[0] >= 0 and (n_rows is None or rows[-1] < n_rows)):
         outside = rows[0] if rows[0] < 0 else rows[-1]
-        raise DataError(f"{path} has a score of row {outside}, but the data have {n_rows} rows: they are others.")
+        have = "rows count from 0" if n_rows is None else f"the data have {n_rows} rows: they are others"
+        raise DataError(f"{path} has a score of row {outside}, but {have}.")
     if (repeated := rows[1:][np.diff(rows) == 0]).size:
         raise DataError(f"{path} has more than one score of row {repeated[0]}. Keep one for each row.")
     return rows, scores
@@ -74,7 +75,8 @@ def read_note(path: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        What `dataprune.scoring.provenance.provenance` said when they were made; empty where the file has no note.
+        What `dataprune.scoring.provenance.provenance` said when they were made; empty where the file has no note, or
+        cannot be read.
 
     Examples
     --------
@@ -87,9 +89,12 @@ def read_note(path: str | Path) -> dict[str, Any]:
     """
     import pyarrow.parquet
 
-    if Path(path).suffix != ".parquet":
+    if Path(path).suffix != ".parquet" or not Path(path).is_file():
         return {}
-    note = json.loads((pyarrow.parquet.read_schema(path).metadata or {}).get(NOTE, b"{}"))
+    try:
+        note = json.loads((pyarrow.parquet.read_schema(path).metadata or {}).get(NOTE, b"{}"))
+    except (pa.ArrowException, OSError, ValueError):  # what is wrong with it is said by those who read the rows
+        return {}
     return note if isinstance(note, dict) else {}
 
 

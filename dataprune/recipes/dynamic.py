@@ -100,7 +100,12 @@ def dynamic_random(*, keep_fraction: float = 0.5, n_cycle_epochs: int = 1, rando
 
 @recipe("dynamic", cost=FREE, source="Raju et al. 2021, arXiv 2111.12621 (constants not read)")
 def epsilon_greedy(
-    *, keep_fraction: float = 0.5, epsilon: float = 0.1, n_cycle_epochs: int = 1, random_state: int = 0
+    *,
+    keep_fraction: float = 0.5,
+    epsilon: float = 0.1,
+    n_warmup_epochs: int = 1,
+    n_cycle_epochs: int = 1,
+    random_state: int = 0,
 ) -> DynamicPruner:
     """Keep the highest moving averages of the loss, and a share at random so that nothing is forgotten.
 
@@ -110,6 +115,8 @@ def epsilon_greedy(
         Share kept.
     epsilon : float, default=0.1
         Share of the kept that is drawn; our own constant.
+    n_warmup_epochs : int, default=1
+        First epochs on all examples, which give each a loss.
     n_cycle_epochs : int, default=1
         Epochs on one selection.
     random_state : int, default=0
@@ -125,13 +132,20 @@ def epsilon_greedy(
     >>> epsilon_greedy().scorer
     Loss(smoothing='ema')
     """
-    scheduler = CyclicScheduler(keep_fraction=keep_fraction, n_cycle_epochs=n_cycle_epochs)
+    scheduler = CyclicScheduler(
+        keep_fraction=keep_fraction, n_warmup_epochs=n_warmup_epochs, n_cycle_epochs=n_cycle_epochs
+    )
     return DynamicPruner(Loss(smoothing="ema"), EpsilonGreedy(epsilon=epsilon), scheduler, random_state=random_state)
 
 
 @recipe("dynamic", cost=FREE, source="Raju et al. 2021, arXiv 2111.12621 (constants not read)")
 def ucb(
-    *, keep_fraction: float = 0.5, std_bonus: float = 1.0, n_cycle_epochs: int = 1, random_state: int = 0
+    *,
+    keep_fraction: float = 0.5,
+    std_bonus: float = 1.0,
+    n_warmup_epochs: int = 1,
+    n_cycle_epochs: int = 1,
+    random_state: int = 0,
 ) -> DynamicPruner:
     """Keep the highest upper confidence bounds: moving average of the loss plus a bonus for its spread.
 
@@ -141,6 +155,8 @@ def ucb(
         Share kept.
     std_bonus : float, default=1.0
         Standard deviations that are added; the paper adds the variance.
+    n_warmup_epochs : int, default=1
+        First epochs on all examples, which give each a loss.
     n_cycle_epochs : int, default=1
         Epochs on one selection.
     random_state : int, default=0
@@ -156,7 +172,9 @@ def ucb(
     >>> ucb(std_bonus=2.0).scorer
     Loss(smoothing='ema_plus_std', std_bonus=2.0)
     """
-    scheduler = CyclicScheduler(keep_fraction=keep_fraction, n_cycle_epochs=n_cycle_epochs)
+    scheduler = CyclicScheduler(
+        keep_fraction=keep_fraction, n_warmup_epochs=n_warmup_epochs, n_cycle_epochs=n_cycle_epochs
+    )
     return DynamicPruner(
         Loss(smoothing="ema_plus_std", std_bonus=std_bonus), TopK(), scheduler, random_state=random_state
     )

@@ -1,7 +1,8 @@
 """Recipes that choose once, by scores of early or whole training; mostly a `DynamicPruner` whose warm-up gives them.
 
 The warm-up is what the scores are of; the run goes on with what was chosen. To train a new model from the start, as the
-papers do, save the scores (``pruner.scorer_.store_.save``) and pass ``scores=`` with ``n_warmup_epochs=0``.
+papers do, train it on ``torch.utils.data.Subset(dataset, pruner.indices_)`` of such a run, which one epoch after the
+warm-up ends.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from dataprune.selection.stratified import StratifiedK
 from dataprune.training.pruner import DynamicPruner
 from dataprune.training.static import StaticPruner
 
-FREE = "none: scores of the training pass"
+ANEW = "for a new model the first one's epochs too"
+FREE, PASS = f"none in one run; {ANEW}", f"one scoring pass; {ANEW}"
 
 
 def _once(
@@ -38,7 +40,7 @@ def _once(
     return DynamicPruner(scorer, selector, scheduler, refresh=refresh, random_state=random_state)
 
 
-@recipe("static", cost="one scoring pass", source="Paul, Ganguli & Dziugaite 2021, arXiv 2107.07075")
+@recipe("static", cost=PASS, source="Paul, Ganguli & Dziugaite 2021, arXiv 2107.07075")
 def data_diet(
     *, score: str = "el2n", keep_fraction: float = 0.5, n_warmup_epochs: int = 1, random_state: int = 0
 ) -> DynamicPruner:
@@ -184,7 +186,7 @@ def cartography(
     )
 
 
-@recipe("static", cost="one scoring pass", source="Bandyopadhyay et al. 2024, arXiv 2406.04892 (abstract read)")
+@recipe("static", cost=PASS, source="Bandyopadhyay et al. 2024, arXiv 2406.04892 (abstract read)")
 def sexism_data_diet(
     *,
     score: str = "el2n",

@@ -82,7 +82,11 @@ def deft_ucs(
     )
 
 
-@recipe("static", cost="embeddings; O(kept x rows) similarities", source="Renduchintala et al. 2024, arXiv 2403.08370")
+@recipe(
+    "static",
+    cost="embeddings; quadratic in the largest of the tasks",
+    source="Renduchintala et al. 2024, arXiv 2403.08370",
+)
 def smart(*, redundancy_weight: float = 0.4, keep_fraction: float = 0.1, random_state: int = 0) -> StaticPruner:
     """Share the budget among tasks by graph cut, then keep the most representative examples of each.
 

@@ -16,6 +16,7 @@ from dataprune.models import load_encoder, load_tokenizer
 from dataprune.recipes import RECIPES
 from dataprune.runs.config import COMPOSITION, RunConfig
 from dataprune.runs.groups import groups_of
+from dataprune.runs.irreducible import HOW, irreducible_losses
 from dataprune.scheduling.budget import Budget
 from dataprune.scheduling.by_name import make_scheduler
 from dataprune.scheduling.cyclic import ConstantScheduler
@@ -26,8 +27,8 @@ from dataprune.scoring.error_norm import EL2N, JointEL2N, MultiLabelEL2N, Regres
 from dataprune.scoring.gradient_norm import GraNd
 from dataprune.scoring.gradient_variance import VarianceOfGradients
 from dataprune.scoring.information import PVI
+from dataprune.scoring.metadata import ColumnScore
 from dataprune.scoring.perplexity import Perplexity
-from dataprune.scoring.store import ScoreStore
 from dataprune.scoring.uncertainty import Entropy, Loss, Margin
 from dataprune.selection.balanced import ClassBalanced, ClassFloor, check_classes
 from dataprune.selection.base import Selector
@@ -94,8 +95,20 @@ ERROR_NORM_ARGS: dict[str, dict[str, Any]] = {"causal-lm": {"reduction": "mean"}
 SEARCH = "bilevel_architecture_search"
 """The recipe whose two pruners are for a search; the run then trains what was found on all examples."""
 
+MEAN_LOSS = {"causal-lm"}
+"""Tasks of which a recipe that can takes the mean loss over an example's tokens: one long text has the largest sum."""
+
 PRUNING = ("scorer", "scorer_args", "selector_args", "budget", *COMPOSITION)
 """Settings that compose a pruner; a recipe has its own, and takes those that it has parameters for."""
+
+RECIPE_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in COMPOSITION} | {
+    "random_state": "--seed",
+    "n_epochs": "--n-epochs",
+    "task": "--task",
+    "irreducible_loss": "--scores",
+    "column": "--column text=NAME",
+}
+"""Parameters of recipes that options of `train` set."""
 
 
 def make_part(option: str, table: Mapping[str, type[Any]], name: str, arguments: Mapping[str, Any]) -> Any:
@@ -195,7 +208,9 @@ def _keep_fraction(config: RunConfig) -> float | Budget:
     return Budget(**config.budget)
 
 
-def make_recipe(name: str, settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
+def make_recipe(
+    name: str, settings: Mapping[str, Any], arguments: Mapping[str, Any], *, options: Mapping[str, str], command: str
+) -> Any:
     """Make what a recipe returns.
 
     Parameters
@@ -203,9 +218,13 @@ def make_recipe(name: str, settings: Mapping[str, Any], arguments: Mapping[str, 
     name : str
         A key of `RECIPES`.
     settings : mapping of str to object
-        Parameters that have options of their own.
+        Parameters that options or the data decide; those that the recipe has not are left out.
     arguments : mapping of str to object
-        Those that a user gave by name; they go before the settings.
+        Parameters that a user gave by name.
+    options : mapping of str to str
+        Parameter -> the option that sets it, so that it must not be among the arguments.
+    command : str
+        That messages name.
 
     Returns
     -------
@@ -215,18 +234,23 @@ def make_recipe(name: str, settings: Mapping[str, Any], arguments: Mapping[str, 
     Raises
     ------
     InvalidValueError
-        If a parameter is unknown, or one is missing.
+        If a parameter is unknown, one is missing, or one has an option of its own.
 
     Examples
     --------
-    >>> make_recipe("scdp", {"keep_fraction": 0.5}, {"column": "title"}).scorer
-    TfidfDistance(column='title')
+    >>> settings = {"keep_fraction": 0.5, "random_state": 0}
+    >>> make_recipe("perplexity_pruning", settings, {"band": "high"}, options={}, command="select").selector
+    TopK(keep_fraction=0.5)
     """
     takes = inspect.signature(RECIPES[name].make).parameters
     unknown = sorted(arguments.keys() - takes.keys())
     if unknown:
         raise InvalidValueError(f"The recipe {name!r} has no {unknown[0]!r}, but {', '.join(takes)}.")
-    given = {**settings, **arguments}
+    for parameter in arguments:
+        is_of_numbers = parameter == "column" and takes[parameter].default is inspect.Parameter.empty
+        if parameter in options and not is_of_numbers:
+            raise InvalidValueError(f"{command}.recipe_arg must not set {parameter!r}. Pass {options[parameter]}.")
+    given = {key: value for key, value in settings.items() if key in takes} | {**arguments}
     missing = [key for key, p in takes.items() if p.default is p.empty and key not in given]
     if missing:
         raise InvalidValueError(f"The recipe {name!r} needs {missing[0]!r}. Pass --recipe-arg {missing[0]}=...")
@@ -246,8 +270,9 @@ def make_search(config: RunConfig) -> tuple[DynamicPruner, DynamicPruner]:
     tuple of DynamicPruner
         For the weights and for the architecture.
     """
+    settings = {**_typed_settings(config, SEARCH), "random_state": config.seed}
     pruners: tuple[DynamicPruner, DynamicPruner] = make_recipe(
-        SEARCH, {**_typed_settings(config, SEARCH), "random_state": config.seed}, config.recipe_args
+        SEARCH, settings, config.recipe_args, options=RECIPE_OPTIONS, command="train"
     )
     return pruners
 
@@ -277,16 +302,17 @@ def _make_recipe(config: RunConfig, task: Task) -> DynamicPruner:
     takes = inspect.signature(RECIPES[name].make).parameters
     settings |= {"random_state": config.seed, "n_epochs": config.n_epochs}
     settings |= {"task": "joint" if len(task.heads) > 1 else "sentence"}
+    settings |= {"reduction": "mean"} if task.name in MEAN_LOSS else {}
     if "irreducible_loss" in takes:
         if config.scores is None:
             raise InvalidValueError(
                 f"train.scores must be given with the recipe {name!r}, as the losses under a model of held-out data, "
-                "got None."
+                f"got None. {HOW}"
             )
-        settings["irreducible_loss"] = ScoreStore.load(config.scores).scores
+        settings["irreducible_loss"] = irreducible_losses(config.scores)
     elif config.scores is not None:
         raise InvalidValueError(f"train.scores must be left out with the recipe {name!r}, got {config.scores!r}.")
-    pruner = make_recipe(name, {key: value for key, value in settings.items() if key in takes}, config.recipe_args)
+    pruner = make_recipe(name, settings, config.recipe_args, options=RECIPE_OPTIONS, command="train")
     if isinstance(pruner.scorer, PVI | VarianceOfGradients):
         raise InvalidValueError(
             f"The recipe {name!r} with {type(pruner.scorer).__name__} needs models that are trained already: "
@@ -372,6 +398,7 @@ def prepare(
     if "features" in selector.needs:
         known["features"] = embed_texts(task.texts(raw), load_encoder(model), load_tokenizer(model))
     if isinstance(pruner.scorer, DatasetScorer):
-        has_texts = isinstance(task, TextTask) and "text" not in raw.column_names
-        pruner.scorer.fit(raw.add_column("text", task.texts(raw)) if has_texts else raw)
+        if isinstance(task, TextTask) and not isinstance(pruner.scorer, ColumnScore):  # a column "text" may be another
+            raw = raw.remove_columns([*{"text"} & {*raw.column_names}]).add_column("text", task.texts(raw))
+        pruner.scorer.fit(raw)
     return known, time.perf_counter() - start

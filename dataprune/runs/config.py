@@ -75,6 +75,7 @@ class RunConfig:
         The recipe's own parameters by name.
     scores : str or None, default=None
         File of scores to start from, ``scores.safetensors`` of another run on the same data; then no warm-up is needed.
+        For the recipe ``rho_loss`` the losses under a model of other data, as `irreducible_losses` reads them.
     batch_size : int, default=32
         Examples in a batch.
     learning_rate : float, default=5e-5

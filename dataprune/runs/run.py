@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import json
 import logging
 import platform
 import shutil
@@ -22,15 +23,17 @@ from torch.utils.data import DataLoader
 
 from dataprune import __version__
 from dataprune.data.files import naming_what_failed, write_atomically, write_json
-from dataprune.data.fingerprint import content_hash, fingerprint
+from dataprune.data.fingerprint import content_hash
 from dataprune.data.forward import PRECISIONS, default_forward, with_precision
 from dataprune.data.loading import LoadedData, load_data
 from dataprune.data.tasks import TASKS, ClassificationTask, Task, TextTask, check_task, guess_task
+from dataprune.data.writing import NOTE
 from dataprune.errors import DataPruneError, InvalidValueError, StateError, check_choice, check_count, check_positive
 from dataprune.models import build_model, load_tokenizer
 from dataprune.models.images import save_model_of
 from dataprune.runs.compose import SEARCH, make_pruner, prepare
 from dataprune.runs.config import COMPOSITION, RunConfig
+from dataprune.runs.irreducible import losses_of_split
 from dataprune.runs.run_file import read_run_file, write_run_file
 from dataprune.runs.searching import ARCHITECTURE, found_network
 from dataprune.scheduling.budget import Budget
@@ -38,8 +41,7 @@ from dataprune.scheduling.cyclic import CyclicScheduler
 from dataprune.scheduling.plan import Plan
 from dataprune.scoring.base import BatchScorer, DatasetScorer
 from dataprune.scoring.information import ReducibleLoss
-from dataprune.scoring.provenance import check_same_data
-from dataprune.scoring.store import ExampleStore, read_provenance
+from dataprune.scoring.store import ExampleStore
 from dataprune.selection.base import Selector
 from dataprune.training.evaluation import evaluate
 from dataprune.training.history import SECONDS
@@ -92,7 +94,8 @@ def check_config(config: RunConfig) -> None:
     # A rehearsal on stand-ins: what the pruner refuses now, it would refuse after the data were read.
     pruner = make_pruner(config, ClassificationTask() if config.task is None else TASKS[config.task]())
     if config.group_column is not None and (pruner.selector is None or "groups" not in pruner.selector.needs):
-        remedy = " Pass --selector-arg by=groups." if hasattr(pruner.selector, "by") else ""
+        is_ours = config.recipe is None and hasattr(pruner.selector, "by")
+        remedy = " Pass --selector-arg by=groups." if is_ours else ""
         raise InvalidValueError(
             f"train.group_column must be left out with {pruner.selector!r}, which reads no groups, got "
             f"{config.group_column!r}.{remedy}"
@@ -270,8 +273,9 @@ def _run(config: RunConfig, *, resume: bool, progress: bool) -> dict[str, Any]:
         model=config.model,
         group_column=config.group_column,
     )
-    if config.scores is not None and config.recipe is not None:  # `fit` sees to the others
-        check_same_data(read_provenance(config.scores), fingerprint(splits["train"]))
+    if config.scores is not None and config.recipe is not None:  # `fit` takes the others
+        losses = losses_of_split(config.scores, config.data, raw=data.splits["train"], encoded=splits["train"])
+        pruner.set_params(scorer__irreducible_loss=losses)
     pruner.fit(
         splits["train"],
         model=model,
@@ -501,10 +505,11 @@ def _write_results(
         shutil.rmtree(output_dir / MODEL, ignore_errors=True)
         part.rename(output_dir / MODEL)
     write_atomically(output_dir / "history.csv", lambda path: pruner.history_.to_pandas().to_csv(path, index=False))
-    scores = np.full(pruner.n_examples_, np.nan, np.float32)
+    scores, note = np.full(pruner.n_examples_, np.nan, np.float32), {}
     if pruner.scorer_ is not None:
         pruner.scorer_.store_.save(output_dir / "scores.safetensors")
-        scores = pruner.scorer_.scores_
+        scores, note = pruner.scorer_.scores_, {**pruner.scorer_.store_.provenance}
+        note.pop("data_fingerprint", None)  # of the tokens; readers of this file have the rows
     kept = np.zeros(pruner.n_examples_, bool)
     kept[pruner.indices_] = True
     table = pa.table(
@@ -515,7 +520,7 @@ def _write_results(
             "n_epochs_trained": pruner.n_epochs_trained_,
             "kept": kept,
         }
-    )
+    ).replace_schema_metadata({NOTE: json.dumps(note)})
     write_atomically(output_dir / "kept.parquet", lambda path: pq.write_table(table, path))
 
 

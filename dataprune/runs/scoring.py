@@ -37,6 +37,9 @@ DATASET_SCORERS: dict[str, type[DatasetScorer]] = {
 }
 """Names of the scores that need no training."""
 
+WITH_MODEL = (PrototypeDistance, Perplexity)
+"""Those of them that look through a model."""
+
 MODEL_SCORERS: dict[str, type[BatchScorer]] = {
     name: SCORERS[name]
     for name in (
@@ -71,7 +74,7 @@ def check_model(scorer: DatasetScorer, model: str | None) -> None:
     --------
     >>> check_model(ColumnScore("length"), None)
     """
-    if not isinstance(scorer, PrototypeDistance | Perplexity):
+    if not isinstance(scorer, WITH_MODEL):
         return
     kind, load = (
         ("an encoder", load_encoder_config)
@@ -155,7 +158,7 @@ def score_rows(
     if isinstance(scorer, FunctionScore):
         return scorer.fit(datasets.Dataset.from_dict({"text": texts})).scores_
     check_model(scorer, model)
-    if model is not None and isinstance(scorer, PrototypeDistance | Perplexity):
+    if model is not None and isinstance(scorer, WITH_MODEL):
         from transformers import AutoModelForCausalLM
 
         tokenizer = load_tokenizer(model)

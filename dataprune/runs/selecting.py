@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from dataprune.data.score_files import mean_scores, read_note
 from dataprune.data.streaming import ColumnTexts
 from dataprune.errors import DataError, InvalidValueError, StateError, check_choice
 from dataprune.recipes import RECIPES
-from dataprune.runs.compose import SCORERS, SELECTORS, make_recipe
+from dataprune.runs.compose import ERROR_NORMS, SCORERS, SELECTORS, make_recipe
 from dataprune.runs.scoring import embedded
-from dataprune.scoring.base import DatasetScorer
+from dataprune.scoring.base import DatasetScorer, Scorer
+from dataprune.scoring.error_norm import EL2N
 from dataprune.scoring.gradient_variance import VarianceOfGradients
 from dataprune.scoring.information import PVI
 from dataprune.scoring.provenance import check_same_data
@@ -28,6 +28,9 @@ from dataprune.training.pruner import DynamicPruner
 
 FILE_SELECTORS: dict[str, type[Selector]] = {**SELECTORS, "keep-together": KeepTogether}
 """Names of the selectors for the rows of a file."""
+
+RECIPE_OPTIONS = {"keep_fraction": "--keep-fraction", "random_state": "--seed", "column": "--text-column"}
+"""Parameters of recipes that options of `select` set."""
 
 WEIGHT_COLUMN = "loss_weight"
 """Where `with_weights` puts a selector's weights."""
@@ -79,7 +82,7 @@ def scores_of_rows(
 
 
 def parts_of_recipe(
-    name: str, arguments: Mapping[str, Any], *, keep_fraction: float, seed: int, has_scores: bool
+    name: str, arguments: Mapping[str, Any], *, keep_fraction: float, seed: int, scores: Sequence[str | Path] = ()
 ) -> tuple[DatasetScorer | None, Selector]:
     """Make the scorer and the selector of a recipe that chooses once.
 
@@ -93,8 +96,8 @@ def parts_of_recipe(
         Share kept.
     seed : int
         Of its draw, where it draws.
-    has_scores : bool
-        Whether scores are given, those of a training run for instance.
+    scores : sequence of str or Path, default=()
+        Files of scores, those of a training run for instance.
 
     Returns
     -------
@@ -106,40 +109,61 @@ def parts_of_recipe(
     Raises
     ------
     InvalidValueError
-        If the recipe chooses again and again, needs the scores of a run, or has no such parameter.
+        If the recipe chooses again and again, needs the scores of a run, reads none, or has no such parameter.
+    StateError
+        If a file says that its scores are not those that the recipe chooses by.
 
     Examples
     --------
-    >>> parts_of_recipe("ccs", {}, keep_fraction=0.2, seed=0, has_scores=True)
+    >>> parts_of_recipe("ccs", {}, keep_fraction=0.2, seed=0, scores=["run/kept.csv"])
     (None, StratifiedK(cutoff_fraction=0.1, keep_fraction=0.2, random_state=0))
     """
     if RECIPES[check_choice("select", "recipe", name, RECIPES)].kind == "dynamic":
         raise InvalidValueError(
             f"The recipe {name!r} chooses while a model trains. Run it with `dataprune train --recipe {name}`."
         )
-    for setting, flag in (("keep_fraction", "--keep-fraction"), ("random_state", "--seed")):
-        if setting in arguments:
-            raise InvalidValueError(f"select.recipe_arg must not set {setting!r}. Pass {flag}.")
-    takes = signature(RECIPES[name].make).parameters
-    if "column" in arguments and takes["column"].default == "text":
-        raise InvalidValueError(
-            f"The recipe {name!r} reads the text. Pass --text-column with the column that holds it."
-        )
+    if "n_warmup_epochs" in arguments:
+        raise InvalidValueError("select.recipe_arg must not set 'n_warmup_epochs', for nothing is trained here.")
     settings = {"keep_fraction": keep_fraction, "random_state": seed}
-    pruner: Any = make_recipe(name, {key: value for key, value in settings.items() if key in takes}, arguments)
+    pruner: Any = make_recipe(name, settings, arguments, options=RECIPE_OPTIONS, command="select")
     scorer: Any
     selector: Selector
     scorer, selector = pruner.scorer, pruner.selector
-    if has_scores:
+    if scores:
+        _check_scorer(name, scorer, scores)
         return None, selector.set_params(**settings)
     if isinstance(pruner, DynamicPruner) or isinstance(scorer, PVI | VarianceOfGradients):
-        option = next((option for option, kind in SCORERS.items() if type(scorer) is kind), None)
-        run = "" if option is None else f", the kept.parquet of `dataprune train --scorer {option} --keep-fraction 1`"
         raise InvalidValueError(
             f"The recipe {name!r} needs the {type(scorer).__name__} of each row. "
-            f"Pass --scores with a file of them{run}."
+            f"Pass --scores with a file of them{_where_from(scorer, refresh=getattr(pruner, 'refresh', None))}."
         )
     return scorer, selector
+
+
+def _check_scorer(recipe: str, scorer: Scorer | None, paths: Sequence[str | Path]) -> None:
+    """Raise if a file says that its scores are of another scorer than the recipe's; an error norm has several forms."""
+    if scorer is None:
+        raise InvalidValueError(
+            f"select.scores must be left out with the recipe {recipe!r}, which reads none, got {paths[0]}."
+        )
+    kinds = {SCORERS[option].__name__ for option in ERROR_NORMS.values()} if type(scorer) is EL2N else set()
+    kinds.add(type(scorer).__name__)
+    for path in paths:
+        made_by = read_note(path).get("scorer", type(scorer).__name__).partition("(")[0]
+        if made_by not in kinds:
+            raise StateError(
+                f"The recipe {recipe!r} chooses by {type(scorer).__name__}, but {path} has the scores of {made_by}. "
+                "Pass its own, or --selector in place of the recipe."
+            )
+
+
+def _where_from(scorer: Scorer, *, refresh: str | float | None) -> str:
+    option = next((option for option, kind in SCORERS.items() if type(scorer) is kind), None)
+    if option is None:
+        return ""
+    if refresh == "full":  # of a model as it is, not of the epochs on the way to it
+        return f": `dataprune score --scorer {option} --model RUN` makes them, of a run on everything"
+    return f", the kept.parquet of `dataprune train --scorer {option} --keep-fraction 1`"
 
 
 def check_needs(selector: Selector, *, scores: bool, labels: bool, groups: bool, model: str | None) -> None:

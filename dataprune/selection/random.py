@@ -20,7 +20,8 @@ MANY_ROWS = 1 << 22
 class RandomK(Selector):
     """A uniform draw without replacement: the baseline that a score has to beat.
 
-    With a `CyclicScheduler` a fresh draw each cycle (RS2). Ignores the scores, also those that are missing. O(n).
+    With a `CyclicScheduler` a fresh draw each cycle (RS2 of Okanovic et al. 2024). Ignores the scores, also those that
+    are missing. O(n).
 
     Parameters
     ----------
@@ -38,7 +39,8 @@ class RandomK(Selector):
 
     References
     ----------
-    Raju et al. 2021, *Accelerating Deep Learning with Dynamic Data Pruning*, arXiv 2111.12621.
+    Raju et al. 2021, *Accelerating Deep Learning with Dynamic Data Pruning*, arXiv 2111.12621. Okanovic et al. 2024,
+    *Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning*, arXiv 2305.18424.
 
     Examples
     --------

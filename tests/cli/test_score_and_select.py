@@ -123,9 +123,14 @@ def test_scoring_and_selecting_in_one_step_gives_the_same(rows, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(FILE_SELECTORS))
 def test_every_selector_keeps_its_share_of_a_file(name, rows, tmp_path, tiny_encoder_dir):
-    words = ["--scorer", "tfidf-distance", "--selector", name, "--keep-fraction", 0.5, "--model", tiny_encoder_dir]
-    columns = ["--label-column", "queue", "--group-column", "source"]
-    done = run_cli("select", rows, *words, *columns, "--output", tmp_path / "o.jsonl", "--json")
+    words = ["--scorer", "tfidf-distance", "--selector", name, "--keep-fraction", 0.5]
+    needed = {
+        "labels": ["--label-column", "queue"],
+        "groups": ["--group-column", "source"],
+        "features": ["--model", tiny_encoder_dir],
+    }
+    words += [word for need, option in needed.items() if need in FILE_SELECTORS[name]().needs for word in option]
+    done = run_cli("select", rows, *words, "--output", tmp_path / "o.jsonl", "--json")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["n_kept"] == len(read_file(tmp_path / "o.jsonl")) == 14
 

@@ -13,7 +13,12 @@ from dataprune.recipes import RECIPES
 
 ONCE = {name for name, recipe in RECIPES.items() if recipe.kind == "static"}
 AFTER_A_RUN = {name for name in ONCE if RECIPES[name].make.__module__.endswith(".once")}
-EXTRA = {"metadata_pruning": ["--recipe-arg", "column=n"], "sexism_data_diet": ["--recipe-arg", "n_min=3"]}
+EXTRA = {
+    "metadata_pruning": ["--recipe-arg", "column=n"],
+    "sexism_data_diet": ["--recipe-arg", "n_min=3", "--label-column", "queue"],
+    "smart": ["--group-column", "source"],
+}
+MODELS = {"deft_ucs": "tiny_encoder_dir", "smart": "tiny_encoder_dir", "perplexity_pruning": "tiny_language_model_dir"}
 TEXTS = [f"{verb} the {noun} {place}" for verb in ("play", "stop") for noun in ("song", "film") for place in "abcdefg"]
 
 
@@ -33,9 +38,8 @@ def scores(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(ONCE))
 def test_a_recipe_that_chooses_once_keeps_its_share_of_a_file(name, rows, scores, tmp_path, request):
-    model = request.getfixturevalue("tiny_language_model_dir" if name == "perplexity_pruning" else "tiny_encoder_dir")
-    words = ["--recipe", name, "--model", model, "--label-column", "queue", "--group-column", "source"]
-    words += ["--scores", scores] if name in AFTER_A_RUN else []
+    words = ["--recipe", name, *(["--scores", scores] if name in AFTER_A_RUN else [])]
+    words += ["--model", request.getfixturevalue(MODELS[name])] if name in MODELS else []
     done = run_cli(
         "select", rows, *words, *EXTRA.get(name, []), "--keep-fraction", 0.5, "--output", tmp_path / "o.jsonl", "--json"
     )
@@ -61,6 +65,24 @@ def test_a_run_that_trains_on_everything_has_the_scores_of_a_recipe(tmp_path, ti
     assert len(read_file(tmp_path / "o.jsonl")) == 18
 
 
+def test_scores_that_a_recipe_does_not_choose_by_are_refused(tmp_path, tiny_encoder_dir):
+    data, run = write_texts(tmp_path / "data", 40), tmp_path / "run"
+    run_cli(*train_words(data, tiny_encoder_dir, run, "--scorer", "confidence", "--keep-fraction", 1))
+    made = run_cli("score", data, "--scorer", "el2n", "--model", run, "--output", tmp_path / "el2n.parquet")
+    assert made.exit_code == 0, made.stderr
+    select = ["select", data, "--keep-fraction", 0.5, "--output", tmp_path / "o.jsonl", "--recipe"]
+    for recipe, scores, wanted in [
+        (["cartography"], "run/kept.parquet", "'cartography' chooses by Variability"),
+        (["cartography", "--recipe-arg", "region=hard"], "run/kept.parquet", None),
+        (["cartography", "--recipe-arg", "region=easy"], "el2n.parquet", "'cartography' chooses by Confidence"),
+        (["data_diet"], "el2n.parquet", None),
+        (["data_diet", "--recipe-arg", "score=grand"], "el2n.parquet", "'data_diet' chooses by GraNd"),
+    ]:
+        done = run_cli(*select, *recipe, "--scores", tmp_path / scores)
+        assert done.exit_code == (0 if wanted is None else 2), done.stderr
+        assert (wanted or "") in " ".join(done.stderr.split())
+
+
 def test_scores_of_several_runs_are_averaged_over_those_that_have_one(tmp_path):
     for name, values in {"a": {0: 1.0, 1: 4.0, 3: None}, "b": {0: 3.0, 3: 2.0}}.items():
         rows = [{"source_row": row, "score": score} for row, score in values.items()]
@@ -79,8 +101,17 @@ def test_scores_of_several_runs_are_averaged_over_those_that_have_one(tmp_path):
             ["--recipe", "ccs"],
             "a file of them, the kept.parquet of `dataprune train --scorer aum --keep-fraction 1`",
         ),
+        (
+            ["--recipe", "data_diet", "--recipe-arg", "score=grand"],
+            "a file of them: `dataprune score --scorer grand --model RUN` makes them, of a run on everything",
+        ),
+        (["--recipe", "ccs", "--recipe-arg", "n_warmup_epochs=7"], "must not set 'n_warmup_epochs', for nothing is"),
+        (["--recipe", "deft_ucs", "--scores", "s.csv"], "--scores must be left out with the recipe 'deft_ucs'"),
+        (["--recipe", "scdp", "--label-column", "queue"], "--label-column must be left out with TopOrStratified("),
+        (["--recipe", "scdp", "--group-column", "source"], "--group-column must be left out with TopOrStratified("),
+        (["--recipe", "scdp", "--model", "encoder"], "--model must be left out with TopOrStratified("),
         (["--recipe", "scdp", "--recipe-arg", "odd=1"], "The recipe 'scdp' has no 'odd'"),
-        (["--recipe", "scdp", "--recipe-arg", "column=n"], "reads the text. Pass --text-column"),
+        (["--recipe", "scdp", "--recipe-arg", "column=n"], "--recipe-arg must not set 'column'. Pass --text-column."),
         (["--recipe", "scdp", "--selector", "top-k"], "--selector must be left out with the recipe 'scdp'"),
         (["--recipe", "scdp", "--scorer", "column"], "--scorer must be left out with the recipe 'scdp'"),
         (["--recipe", "deft_ucs"], "needs embeddings. Pass --model"),

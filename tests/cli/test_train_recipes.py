@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cli_parts import run_cli, train_words, write_joint, write_texts
+from cli_parts import run_cli, train_words, write_joint, write_rows, write_texts
 
 from dataprune.cli.settings import to_config
-from dataprune.data.tasks import ClassificationTask
+from dataprune.data.loading import load_data
+from dataprune.data.reading import read_file
+from dataprune.data.tasks import CausalLMTask, ClassificationTask
 from dataprune.recipes import RECIPES
 from dataprune.runs.compose import make_pruner
 from dataprune.runs.config import COMPOSITION, RunConfig
+from dataprune.runs.irreducible import losses_of_split
 from dataprune.runs.run_file import read_run_file, write_run_file
 from dataprune.scoring.store import ScoreStore
 
@@ -52,6 +55,41 @@ def test_losses_of_other_rows_are_refused(texts, tmp_path, tiny_encoder_dir):
     assert "made for other data: their fingerprint is 0123456789ab, the data set's is" in done.stderr
 
 
+def test_losses_that_the_command_line_makes_are_taken(texts, tmp_path, tiny_encoder_dir):
+    """A model of other data, its losses on the rows to train on, and the recipe: three commands."""
+    held_out, losses = write_texts(tmp_path / "held-out", 30), tmp_path / "losses.parquet"
+    plain = ["--keep-fraction", 1, "--scorer", "loss"]
+    assert run_cli(*train_words(held_out, tiny_encoder_dir, tmp_path / "other", *plain)).exit_code == 0
+    score = ["score", texts, "--model", tmp_path / "other", "--scorer"]
+    assert run_cli(*score, "loss", "--output", losses).exit_code == 0
+    words = train_words(texts, tiny_encoder_dir, tmp_path / "run", "--recipe", "rho_loss", "--scores")
+    done = run_cli(*words, losses)
+    assert done.exit_code == 0, done.stderr
+    # Each row gets the loss of its own source row: the train split is what validation left.
+    config = RunConfig(**read_run_file(tmp_path / "run" / "run.toml").settings)
+    raw = load_data(texts, random_state=config.seed).splits["train"]
+    rows = read_file(losses)
+    taken = losses_of_split(str(losses), str(texts), raw=raw, encoded=raw)
+    assert taken.tolist() == [rows["score"][row] for row in raw["source_row"]]
+
+    run_cli(*train_words(texts, tiny_encoder_dir, tmp_path / "own", *plain))
+    run_cli(*score, "el2n", "--output", tmp_path / "el2n.parquet")
+    run_cli(
+        "score", held_out, "--model", tmp_path / "other", "--scorer", "loss", "--output", tmp_path / "others.parquet"
+    )
+    write_rows(tmp_path / "few.jsonl", list(rows.select(range(40))))
+    for name, (code, sentence) in {
+        "own/scores.safetensors": (2, "has those of a run on its own rows"),
+        "own/kept.parquet": (2, "has those of a run on its own rows"),
+        "el2n.parquet": (2, "needs losses, but"),
+        "others.parquet": (1, "made for other data"),
+        "few.jsonl": (1, "has no score of row"),
+    }.items():
+        done = run_cli(*words, tmp_path / name, "--output-dir", tmp_path / "again")
+        assert done.exit_code == code, (name, done.stderr)
+        assert sentence in " ".join(done.stderr.split())
+
+
 def store_file(store, folder):
     store.save(folder / "irreducible.safetensors")
     return folder / "irreducible.safetensors"
@@ -62,6 +100,36 @@ def test_joint_data_get_the_joint_error_norm(tmp_path, tiny_encoder_dir):
     done = run_cli(*train_words(data, tiny_encoder_dir, tmp_path / "run", "--recipe", "data_diet", "--json"))
     assert done.exit_code == 0, done.stderr
     assert "JointEL2N" in done.stdout
+
+
+def test_a_language_model_gets_the_mean_loss_where_a_recipe_has_the_choice():
+    def reduction(task, **own):
+        config = RunConfig(data="", model="", output_dir="", recipe="ir_dro", recipe_args=own)
+        return make_pruner(config, task).scorer.reduction
+
+    assert reduction(ClassificationTask()) == "sum"
+    assert reduction(CausalLMTask()) == "mean"
+    assert reduction(CausalLMTask(), reduction="sum") == "sum"
+
+
+@pytest.mark.parametrize("recipe", ["scdp", "active_inheritance"])
+def test_a_recipe_reads_the_text_that_the_run_reads(recipe, tmp_path, tiny_encoder_dir):
+    rows = [
+        {"text": "same", "utterance": f"{'word ' * (i % 7 + 1)}other{i % 5}", "label": "ab"[i % 2]} for i in range(40)
+    ]
+    write_rows(tmp_path / "data" / "train.jsonl", rows)
+    words = train_words(tmp_path / "data", tiny_encoder_dir, tmp_path / "run", "--column", "text=utterance")
+    done = run_cli(*words, "--recipe", recipe)
+    assert done.exit_code == 0, done.stderr
+    assert len(set(read_file(tmp_path / "run" / "kept.parquet")["score"])) > 2
+
+
+def test_groups_that_a_recipe_does_not_read_are_refused_without_a_remedy(texts, tmp_path, tiny_encoder_dir):
+    words = ["--recipe", "sexism_data_diet", "--recipe-arg", "n_min=3", "--group-column", "label"]
+    done = run_cli(*train_words(texts, tiny_encoder_dir, tmp_path / "run", *words))
+    assert done.exit_code == 2
+    assert "--group-column must be left out" in done.stderr
+    assert "by=groups" not in done.stderr
 
 
 def test_what_is_given_goes_to_the_recipe_even_where_it_is_the_default_elsewhere():
@@ -114,6 +182,14 @@ def test_files_of_earlier_versions_have_the_defaults_of_all_settings(tmp_path):
         (["--recipe", "infobatch", "--keep-fraction", "0.5"], "--keep-fraction must be left out with the recipe"),
         (["--recipe", "ucb", "--recipe-arg", "odd=1"], "The recipe 'ucb' has no 'odd'"),
         (["--recipe", "ucb", "--recipe-arg", "odd"], "--recipe-arg must be NAME=VALUE"),
+        (
+            ["--recipe", "ucb", "--recipe-arg", "keep_fraction=0.5"],
+            "must not set 'keep_fraction'. Pass --keep-fraction.",
+        ),
+        (["--recipe", "ucb", "--recipe-arg", "random_state=3"], "must not set 'random_state'. Pass --seed."),
+        (["--recipe", "infobatch", "--recipe-arg", "n_epochs=160"], "must not set 'n_epochs'. Pass --n-epochs."),
+        (["--recipe", "nlu_data_diets", "--recipe-arg", "task=joint"], "must not set 'task'. Pass --task."),
+        (["--recipe", "scdp", "--recipe-arg", "column=a"], "must not set 'column'. Pass --column text=NAME."),
         (["--recipe", "rho_loss"], "--scores must be given with the recipe"),
         (["--recipe", "metadata_pruning"], "needs 'column'"),
         (["--recipe", "perplexity_pruning"], "needs a language model"),

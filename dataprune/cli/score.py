@@ -113,7 +113,7 @@ def score(  # numpydoc ignore=PR01
         write_rows(output, scores_table(scores), note=note, progress=tell)
         order = np.argsort(-scores, kind="stable")
         ends = [*order[:N_SHOWN].tolist(), *order[::-1][:N_SHOWN].tolist()]
-        shown = {row: str(rows[row]) if texts is None else texts[row] for row in ends}
+        shown = {row: texts[row] if texts else str(rows[row]) for row in ends}
     result: dict[str, Any] = {
         "data": data,
         "scorer": repr(part),

@@ -114,7 +114,6 @@ def select(  # numpydoc ignore=PR01
         select_rows,
         with_weights,
     )
-    from dataprune.scoring.metadata import ColumnScore
 
     if recipe_arg and recipe is None:
         raise UsageError(f"--recipe-arg must be left out without a recipe, got {', '.join(recipe_arg)}.")
@@ -147,7 +146,8 @@ def select(  # numpydoc ignore=PR01
             groups=group_column is not None,
             model=model,
         )
-        check_read(part, chooser, label_column=label_column, group_column=group_column, model=model)
+        columns_typed = {"text_column": text_column, "label_column": label_column, "group_column": group_column}
+        check_read(part, chooser, **columns_typed, model=model, by_recipe=recipe is not None)
     if part is not None:
         with wrong_usage() if model is None else nullcontext():
             check_model(part, model)
@@ -163,7 +163,7 @@ def select(  # numpydoc ignore=PR01
             name: None if column is None else values_of(rows, column, place=place)
             for name, column in (("labels", label_column), ("groups", group_column))
         }
-        needs_texts = (part is not None and not isinstance(part, ColumnScore)) or chooser.needs & {"features", "cost"}
+        needs_texts = reads_texts(part, chooser)
         texts = texts_of(rows, text_column, place=place, progress=tell) if needs_texts else None
         told: dict[str, Any] = {
             "data": data,
@@ -235,7 +235,30 @@ def values_of(rows: datasets.Dataset, column: str, *, place: str) -> list[Any]:
     return list(rows[column][:])
 
 
-def check_read(scorer: DatasetScorer | None, selector: Selector, **given: str | None) -> None:
+def reads_texts(scorer: DatasetScorer | None, selector: Selector) -> bool:
+    """Tell whether a choice looks at the texts of the rows.
+
+    Parameters
+    ----------
+    scorer : DatasetScorer or None
+        Makes the scores, if they are made here.
+    selector : Selector
+        Chooses.
+
+    Returns
+    -------
+    bool
+        For scores or embeddings of them, or their lengths.
+    """
+    from dataprune.scoring.metadata import ColumnScore
+
+    scores_texts = scorer is not None and not isinstance(scorer, ColumnScore)
+    return scores_texts or bool(selector.needs & {"features", "cost"})
+
+
+def check_read(
+    scorer: DatasetScorer | None, selector: Selector, *, by_recipe: bool = False, **given: str | None
+) -> None:
     """Raise if an option was given that neither scorer nor selector reads.
 
     Parameters
@@ -244,8 +267,10 @@ def check_read(scorer: DatasetScorer | None, selector: Selector, **given: str | 
         Makes the scores, if they are made here.
     selector : Selector
         Chooses.
+    by_recipe : bool, default=False
+        Whether a recipe made them, so that no option of theirs is a remedy.
     **given : str or None
-        ``label_column``, ``group_column`` and ``model``.
+        ``text_column``, ``label_column``, ``group_column`` and ``model``.
 
     Raises
     ------
@@ -259,12 +284,21 @@ def check_read(scorer: DatasetScorer | None, selector: Selector, **given: str | 
     """
     from dataprune.runs.scoring import WITH_MODEL
 
-    needs = {"label_column": "labels", "group_column": "groups", "model": "features"}
+    is_read = {
+        "text_column": reads_texts(scorer, selector),
+        "label_column": "labels" in selector.needs,
+        "group_column": "groups" in selector.needs,
+        "model": "features" in selector.needs or isinstance(scorer, WITH_MODEL),
+    }
+    parts = [type(part).__name__ for part in (scorer, selector) if part is not None]
+    they_do_not = f"{' and '.join(parts)} {'do' if scorer is not None else 'does'} not"
     for name, value in given.items():
-        is_read = needs[name] in selector.needs or (name == "model" and isinstance(scorer, WITH_MODEL))
-        if value is not None and not is_read:
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} must be left out with {selector!r}, which does not read it, got {value!r}.")
+        if value is not None and not is_read[name]:
+            remedy = name == "group_column" and hasattr(selector, "by") and not by_recipe
+            raise UsageError(
+                f"--{name.replace('_', '-')} must be left out, for {they_do_not} read it, "
+                f"got {value!r}.{' Pass --selector-arg by=groups.' if remedy else ''}"
+            )
 
 
 def check_alone(recipe: str, **given: str | list[str] | None) -> str:

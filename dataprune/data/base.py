@@ -291,7 +291,7 @@ class Task(ABC):
             If the task has none.
         """
         raise InvalidValueError(
-            f"{type(self).__name__} has no texts, got a method that embeds them. Choose one that needs scores alone."
+            f"{type(self).__name__} has no texts, got a method that reads them. Choose one that needs scores alone."
         )
 
     def unseen_report(self) -> list[str]:

@@ -171,6 +171,11 @@ def methods_to_compare(config: RunConfig, recipes: Sequence[str] = ()) -> dict[s
     )
     share = chance.keep_fraction if config.keep_fraction is None else config.keep_fraction
     same = {**bare, "keep_fraction": share}
+    if "rho_loss" in recipes:
+        raise InvalidValueError(
+            "compare.recipe must not be 'rho_loss', which needs the losses of a model of other data. "
+            "Run it with `dataprune train --recipe rho_loss --scores FILE`."
+        )
     named = {check_choice("compare", "recipe", name, RECIPES): _of_recipe(config, name, same) for name in recipes}
     return {FULL: whole, FEWER: replace(whole, n_epochs=n_fewer), RANDOM: chance, PRUNED: config, **named}
 

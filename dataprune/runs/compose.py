@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sklearn.base import clone
 
-from dataprune.data.tasks import Task, TextTask
+from dataprune.data.tasks import Task
 from dataprune.errors import InvalidValueError, check_choice
 from dataprune.models import load_encoder, load_tokenizer
 from dataprune.recipes import RECIPES
@@ -101,7 +101,7 @@ MEAN_LOSS = {"causal-lm"}
 PRUNING = ("scorer", "scorer_args", "selector_args", "budget", *COMPOSITION)
 """Settings that compose a pruner; a recipe has its own, and takes those that it has parameters for."""
 
-RECIPE_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in COMPOSITION} | {
+TRAIN_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in COMPOSITION} | {
     "random_state": "--seed",
     "n_epochs": "--n-epochs",
     "task": "--task",
@@ -272,7 +272,7 @@ def make_search(config: RunConfig) -> tuple[DynamicPruner, DynamicPruner]:
     """
     settings = {**_typed_settings(config, SEARCH), "random_state": config.seed}
     pruners: tuple[DynamicPruner, DynamicPruner] = make_recipe(
-        SEARCH, settings, config.recipe_args, options=RECIPE_OPTIONS, command="train"
+        SEARCH, settings, config.recipe_args, options=TRAIN_OPTIONS, command="train"
     )
     return pruners
 
@@ -312,7 +312,7 @@ def _make_recipe(config: RunConfig, task: Task) -> DynamicPruner:
         settings["irreducible_loss"] = irreducible_losses(config.scores)
     elif config.scores is not None:
         raise InvalidValueError(f"train.scores must be left out with the recipe {name!r}, got {config.scores!r}.")
-    pruner = make_recipe(name, settings, config.recipe_args, options=RECIPE_OPTIONS, command="train")
+    pruner = make_recipe(name, settings, config.recipe_args, options=TRAIN_OPTIONS, command="train")
     if isinstance(pruner.scorer, PVI | VarianceOfGradients):
         raise InvalidValueError(
             f"The recipe {name!r} with {type(pruner.scorer).__name__} needs models that are trained already: "
@@ -398,7 +398,7 @@ def prepare(
     if "features" in selector.needs:
         known["features"] = embed_texts(task.texts(raw), load_encoder(model), load_tokenizer(model))
     if isinstance(pruner.scorer, DatasetScorer):
-        if isinstance(task, TextTask) and not isinstance(pruner.scorer, ColumnScore):  # a column "text" may be another
+        if not isinstance(pruner.scorer, ColumnScore):  # what the task reads: a column "text" may be another
             raw = raw.remove_columns([*{"text"} & {*raw.column_names}]).add_column("text", task.texts(raw))
         pruner.scorer.fit(raw)
     return known, time.perf_counter() - start

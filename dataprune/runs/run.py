@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from dataprune import __version__
 from dataprune.data.files import naming_what_failed, write_atomically, write_json
-from dataprune.data.fingerprint import content_hash
+from dataprune.data.fingerprint import content_hash, fingerprint
 from dataprune.data.forward import PRECISIONS, default_forward, with_precision
 from dataprune.data.loading import LoadedData, load_data
 from dataprune.data.tasks import TASKS, ClassificationTask, Task, TextTask, check_task, guess_task
@@ -33,7 +33,7 @@ from dataprune.models import build_model, load_tokenizer
 from dataprune.models.images import save_model_of
 from dataprune.runs.compose import SEARCH, make_pruner, prepare
 from dataprune.runs.config import COMPOSITION, RunConfig
-from dataprune.runs.irreducible import losses_of_split
+from dataprune.runs.irreducible import is_table, losses_of_rows
 from dataprune.runs.run_file import read_run_file, write_run_file
 from dataprune.runs.searching import ARCHITECTURE, found_network
 from dataprune.scheduling.budget import Budget
@@ -41,7 +41,8 @@ from dataprune.scheduling.cyclic import CyclicScheduler
 from dataprune.scheduling.plan import Plan
 from dataprune.scoring.base import BatchScorer, DatasetScorer
 from dataprune.scoring.information import ReducibleLoss
-from dataprune.scoring.store import ExampleStore
+from dataprune.scoring.provenance import check_same_data
+from dataprune.scoring.store import ExampleStore, read_provenance
 from dataprune.selection.base import Selector
 from dataprune.training.evaluation import evaluate
 from dataprune.training.history import SECONDS
@@ -169,7 +170,7 @@ def plan(config: RunConfig) -> tuple[Plan, list[str]]:
     """
     check_config(config)
     data, task = _load(config)
-    pruner = make_pruner(config, task)
+    pruner = _make_pruner(config, data, task)
     scheduler = pruner.scheduler or CyclicScheduler()
     laid_out = scheduler.plan(
         len(data.splits["train"]),
@@ -179,6 +180,14 @@ def plan(config: RunConfig) -> tuple[Plan, list[str]]:
         refresh=pruner.refresh if pruner.makes_passes else "observed",  # a recipe has its own
     )
     return laid_out, [*data.notes, *task.unseen_report(), *_plan_report(pruner, laid_out)]
+
+
+def _make_pruner(config: RunConfig, data: LoadedData, task: Task) -> DynamicPruner:
+    pruner = make_pruner(config, task)
+    if config.recipe is not None and config.scores is not None and not is_table(config.scores):
+        losses = losses_of_rows(config.scores, config.data, data.splits["train"])
+        pruner.set_params(scorer__irreducible_loss=losses)  # those of the train split, in its order
+    return pruner
 
 
 def _plan_report(pruner: DynamicPruner, laid_out: Plan) -> list[str]:
@@ -251,7 +260,7 @@ def _run(config: RunConfig, *, resume: bool, progress: bool) -> dict[str, Any]:
     data, task = _load(config)
     on_disk = Path(config.data).expanduser()
     data_path = str(on_disk.resolve()) if on_disk.exists() else None  # None: from the hub
-    pruner = make_pruner(config, task)
+    pruner = _make_pruner(config, data, task)
     tokenizer = None
     if isinstance(task, TextTask):
         tokenizer = load_tokenizer(config.model, add_prefix_space=task.add_prefix_space)
@@ -273,9 +282,8 @@ def _run(config: RunConfig, *, resume: bool, progress: bool) -> dict[str, Any]:
         model=config.model,
         group_column=config.group_column,
     )
-    if config.scores is not None and config.recipe is not None:  # `fit` takes the others
-        losses = losses_of_split(config.scores, config.data, raw=data.splits["train"], encoded=splits["train"])
-        pruner.set_params(scorer__irreducible_loss=losses)
+    if config.scores is not None and config.recipe is not None and is_table(config.scores):  # `fit` sees to the others
+        check_same_data(read_provenance(config.scores), fingerprint(splits["train"]))
     pruner.fit(
         splits["train"],
         model=model,

@@ -59,9 +59,11 @@ class RunFile:
         'run.toml, line 3: n_epochs must be at least 1, got 0.'
         """
         found = re.match(r"[\w.()]+\.(\w+) must", message)
-        if not found or found[1] not in self.lines or found[1] in overridden:
+        names = [found[1], f"{found[1]}s"] if found else []  # --recipe-arg sets recipe_args
+        name = next((name for name in names if name in self.lines and name not in overridden), None)
+        if found is None or name is None:
             return message
-        return f"{self.path}, line {self.lines[found[1]]}: {found[1]} must{message[found.end() :]}"
+        return f"{self.path}, line {self.lines[name]}: {name} must{message[found.end() :]}"
 
 
 def read_run_file(path: str | Path) -> RunFile:

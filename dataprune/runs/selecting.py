@@ -21,7 +21,8 @@ from dataprune.scoring.base import DatasetScorer, Scorer
 from dataprune.scoring.error_norm import EL2N
 from dataprune.scoring.gradient_variance import VarianceOfGradients
 from dataprune.scoring.information import PVI
-from dataprune.scoring.provenance import check_same_data
+from dataprune.scoring.perplexity import Perplexity
+from dataprune.scoring.provenance import check_same_data, scorer_of
 from dataprune.selection.base import Selector
 from dataprune.selection.constrained import KeepTogether
 from dataprune.training.pruner import DynamicPruner
@@ -29,7 +30,13 @@ from dataprune.training.pruner import DynamicPruner
 FILE_SELECTORS: dict[str, type[Selector]] = {**SELECTORS, "keep-together": KeepTogether}
 """Names of the selectors for the rows of a file."""
 
-RECIPE_OPTIONS = {"keep_fraction": "--keep-fraction", "random_state": "--seed", "column": "--text-column"}
+OF_TRAINED_MODELS = (PVI, VarianceOfGradients)
+"""Scorers that no command makes the scores of."""
+
+OF_MODELS = (*OF_TRAINED_MODELS, Perplexity)
+"""Scorers of data sets whose scores are worth a file of their own: those of the rows alone are made anew in no time."""
+
+SELECT_OPTIONS = {"keep_fraction": "--keep-fraction", "random_state": "--seed", "column": "--text-column"}
 """Parameters of recipes that options of `select` set."""
 
 WEIGHT_COLUMN = "loss_weight"
@@ -72,7 +79,7 @@ def scores_of_rows(
     notes = [read_note(path) for path in paths]
     for note in notes:
         check_same_data(note, fingerprint(rows))
-    scorers = sorted({note["scorer"].partition("(")[0] for note in notes if "scorer" in note})
+    scorers = sorted({scorer for scorer in map(scorer_of, notes) if scorer is not None})
     if len(scorers) > 1:
         raise StateError(
             f"Only scores of one scorer can be averaged, got those of {' and '.join(scorers)}: they are on different "
@@ -125,14 +132,14 @@ def parts_of_recipe(
     if "n_warmup_epochs" in arguments:
         raise InvalidValueError("select.recipe_arg must not set 'n_warmup_epochs', for nothing is trained here.")
     settings = {"keep_fraction": keep_fraction, "random_state": seed}
-    pruner: Any = make_recipe(name, settings, arguments, options=RECIPE_OPTIONS, command="select")
+    pruner: Any = make_recipe(name, settings, arguments, options=SELECT_OPTIONS, command="select")
     scorer: Any
     selector: Selector
     scorer, selector = pruner.scorer, pruner.selector
     if scores:
         _check_scorer(name, scorer, scores)
         return None, selector.set_params(**settings)
-    if isinstance(pruner, DynamicPruner) or isinstance(scorer, PVI | VarianceOfGradients):
+    if isinstance(pruner, DynamicPruner) or isinstance(scorer, OF_TRAINED_MODELS):
         raise InvalidValueError(
             f"The recipe {name!r} needs the {type(scorer).__name__} of each row. "
             f"Pass --scores with a file of them{_where_from(scorer, refresh=getattr(pruner, 'refresh', None))}."
@@ -142,18 +149,18 @@ def parts_of_recipe(
 
 def _check_scorer(recipe: str, scorer: Scorer | None, paths: Sequence[str | Path]) -> None:
     """Raise if a file says that its scores are of another scorer than the recipe's; an error norm has several forms."""
-    if scorer is None:
+    if scorer is None or (isinstance(scorer, DatasetScorer) and not isinstance(scorer, OF_MODELS)):
         raise InvalidValueError(
-            f"select.scores must be left out with the recipe {recipe!r}, which reads none, got {paths[0]}."
+            f"select.scores must be left out with the recipe {recipe!r}, which needs none, got {paths[0]}."
         )
     kinds = {SCORERS[option].__name__ for option in ERROR_NORMS.values()} if type(scorer) is EL2N else set()
     kinds.add(type(scorer).__name__)
     for path in paths:
-        made_by = read_note(path).get("scorer", type(scorer).__name__).partition("(")[0]
-        if made_by not in kinds:
+        made_by = scorer_of(read_note(path))
+        if made_by is not None and made_by not in kinds:
             raise StateError(
                 f"The recipe {recipe!r} chooses by {type(scorer).__name__}, but {path} has the scores of {made_by}. "
-                "Pass its own, or --selector in place of the recipe."
+                "Pass its own, the recipe's parameter for them with --recipe-arg, or --selector in place of the recipe."
             )
 
 

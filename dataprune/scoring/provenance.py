@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -93,6 +94,27 @@ def model_hash(model: nn.Module) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def scorer_of(note: Mapping[str, Any]) -> str | None:
+    """Return which scorer made some scores.
+
+    Parameters
+    ----------
+    note : mapping of str to object
+        From `provenance`.
+
+    Returns
+    -------
+    str or None
+        Name of its class; None where it is not noted.
+
+    Examples
+    --------
+    >>> scorer_of(provenance("EL2N(smoothing='ema')", data_fingerprint="5f"))
+    'EL2N'
+    """
+    return note["scorer"].partition("(")[0] if "scorer" in note else None
 
 
 def check_same_data(note: dict[str, Any], data_fingerprint: str) -> None:

@@ -95,6 +95,7 @@ def test_counts_out_of_range_are_wrong_usage(compared, option):
     ("words", "sentence"),
     [
         (["--recipe", "odd"], "--recipe must be one of"),
+        (["--recipe", "rho_loss"], "--recipe must not be 'rho_loss', which needs the losses"),
         (["--keep-fraction", 1], "--keep-fraction must prune some epoch"),
         (["--n-epochs", 1], "--n-epochs must be at least 2, got 1."),
         (["--set", "odd=1"], "must be one of"),

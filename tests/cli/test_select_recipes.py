@@ -18,6 +18,7 @@ EXTRA = {
     "sexism_data_diet": ["--recipe-arg", "n_min=3", "--label-column", "queue"],
     "smart": ["--group-column", "source"],
 }
+BALANCED = ("--scorer", "tfidf-distance", "--selector", "class-balanced")
 MODELS = {"deft_ucs": "tiny_encoder_dir", "smart": "tiny_encoder_dir", "perplexity_pruning": "tiny_language_model_dir"}
 TEXTS = [f"{verb} the {noun} {place}" for verb in ("play", "stop") for noun in ("song", "film") for place in "abcdefg"]
 
@@ -107,11 +108,38 @@ def test_scores_of_several_runs_are_averaged_over_those_that_have_one(tmp_path):
         ),
         (["--recipe", "ccs", "--recipe-arg", "n_warmup_epochs=7"], "must not set 'n_warmup_epochs', for nothing is"),
         (["--recipe", "deft_ucs", "--scores", "s.csv"], "--scores must be left out with the recipe 'deft_ucs'"),
-        (["--recipe", "scdp", "--label-column", "queue"], "--label-column must be left out with TopOrStratified("),
-        (["--recipe", "scdp", "--group-column", "source"], "--group-column must be left out with TopOrStratified("),
-        (["--recipe", "scdp", "--model", "encoder"], "--model must be left out with TopOrStratified("),
+        (["--recipe", "scdp", "--scores", "s.csv"], "--scores must be left out with the recipe 'scdp'"),
+        (["--recipe", "scdp", "--label-column", "queue"], "--label-column must be left out, for TfidfDistance and Top"),
+        (
+            ["--recipe", "scdp", "--model", "encoder"],
+            "--model must be left out, for TfidfDistance and TopOrStratified do",
+        ),
+        (
+            ["--recipe", "metadata_pruning", "--recipe-arg", "column=n", "--text-column", "utterance"],
+            "--text-column must be left out, for ColumnScore and TopK do not read it",
+        ),
+        (
+            [*BALANCED, "--label-column", "queue", "--group-column", "source"],
+            "do not read it, got 'source'. Pass --selector-arg by=groups.",
+        ),
+        (
+            [
+                "--recipe",
+                "sexism_data_diet",
+                "--scores",
+                "s.csv",
+                "--label-column",
+                "queue",
+                "--group-column",
+                "source",
+            ],
+            "--group-column must be left out, for ClassFloor does not read it, got 'source'.",
+        ),
         (["--recipe", "scdp", "--recipe-arg", "odd=1"], "The recipe 'scdp' has no 'odd'"),
-        (["--recipe", "scdp", "--recipe-arg", "column=n"], "--recipe-arg must not set 'column'. Pass --text-column."),
+        (
+            ["--recipe", "scdp", "--recipe-arg", "column=n"],
+            "--recipe-arg must not set 'column'. Pass --text-column.",
+        ),
         (["--recipe", "scdp", "--selector", "top-k"], "--selector must be left out with the recipe 'scdp'"),
         (["--recipe", "scdp", "--scorer", "column"], "--scorer must be left out with the recipe 'scdp'"),
         (["--recipe", "deft_ucs"], "needs embeddings. Pass --model"),

@@ -110,8 +110,8 @@ def test_the_scores_of_a_run_choose_among_image_files(tmp_path):
         (["--model", "collections:Counter"], 1, "must make a torch.nn.Module, got Counter"),
         (["--model", "torch.nn:Conv2d"], 1, "'torch.nn:Conv2d' cannot be made: "),
         (["--image-size", "0"], 2, "--image-size must be at least 1, got 0"),
-        (["--selector", "k-center"], 1, "ImageClassificationTask has no texts, got a method that embeds them"),
-        (["--recipe", "scdp"], 1, "There is no column 'text'"),
+        (["--selector", "k-center"], 1, "ImageClassificationTask has no texts, got a method that reads them"),
+        *((["--recipe", name], 1, "has no texts, got a method") for name in ("scdp", "deft_ucs", "active_inheritance")),
         (["--task", "classification"], 1, "needs a column 'text'"),
     ],
 )
@@ -190,3 +190,12 @@ def test_a_search_in_a_network_without_a_choice_is_refused(tmp_path):
     done = run_cli(*words, "--output-dir", tmp_path / "run")
     assert done.exit_code == 1
     assert "searches in 'small-supernet', got the model 'small-cnn'" in done.stderr
+
+
+def test_the_images_that_a_model_finds_hard_are_scored(tmp_path):
+    data = write_images(tmp_path / "data")
+    assert run_cli(*train_words(data, tmp_path / "run")).exit_code == 0
+    done = run_cli("score", data, "--scorer", "loss", "--model", tmp_path / "run", "--output", tmp_path / "s.parquet")
+    assert done.exit_code == 0, done.stderr
+    assert pq.read_table(tmp_path / "s.parquet").num_rows == 300
+    assert "Highest scores" in done.stdout

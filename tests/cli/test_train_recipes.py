@@ -1,5 +1,6 @@
 """`dataprune train --recipe`: every recipe runs on a small real folder, or says what it needs."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from dataprune.data.tasks import CausalLMTask, ClassificationTask
 from dataprune.recipes import RECIPES
 from dataprune.runs.compose import make_pruner
 from dataprune.runs.config import COMPOSITION, RunConfig
-from dataprune.runs.irreducible import losses_of_split
+from dataprune.runs.irreducible import losses_of_rows
 from dataprune.runs.run_file import read_run_file, write_run_file
 from dataprune.scoring.store import ScoreStore
 
@@ -69,7 +70,7 @@ def test_losses_that_the_command_line_makes_are_taken(texts, tmp_path, tiny_enco
     config = RunConfig(**read_run_file(tmp_path / "run" / "run.toml").settings)
     raw = load_data(texts, random_state=config.seed).splits["train"]
     rows = read_file(losses)
-    taken = losses_of_split(str(losses), str(texts), raw=raw, encoded=raw)
+    taken = losses_of_rows(str(losses), str(texts), raw)
     assert taken.tolist() == [rows["score"][row] for row in raw["source_row"]]
 
     run_cli(*train_words(texts, tiny_encoder_dir, tmp_path / "own", *plain))
@@ -77,15 +78,21 @@ def test_losses_that_the_command_line_makes_are_taken(texts, tmp_path, tiny_enco
     run_cli(
         "score", held_out, "--model", tmp_path / "other", "--scorer", "loss", "--output", tmp_path / "others.parquet"
     )
+    run_cli(*score, "loss", "--scorer-arg", "reduction=mean", "--output", tmp_path / "means.parquet")
     write_rows(tmp_path / "few.jsonl", list(rows.select(range(40))))
+    write_rows(tmp_path / "gap.jsonl", [{**row, "score": None if row["source_row"] == 8 else 1.0} for row in rows])
+    write_rows(tmp_path / "many.jsonl", [{"source_row": row, "score": 1.0} for row in range(500)])
     for name, (code, sentence) in {
         "own/scores.safetensors": (2, "has those of a run on its own rows"),
         "own/kept.parquet": (2, "has those of a run on its own rows"),
         "el2n.parquet": (2, "needs losses, but"),
+        "means.parquet": (2, "the sum of an example's losses"),
         "others.parquet": (1, "made for other data"),
-        "few.jsonl": (1, "has no score of row"),
+        "few.jsonl": (1, "must have a finite loss of each row, got none of row 4"),
+        "gap.jsonl": (1, "must have a finite loss of each row, got none of row 8"),
+        "many.jsonl": (1, "but the data have 48 rows"),
     }.items():
-        done = run_cli(*words, tmp_path / name, "--output-dir", tmp_path / "again")
+        done = run_cli(*words, tmp_path / name, "--output-dir", tmp_path / "again", "--dry-run")
         assert done.exit_code == code, (name, done.stderr)
         assert sentence in " ".join(done.stderr.split())
 
@@ -100,6 +107,15 @@ def test_joint_data_get_the_joint_error_norm(tmp_path, tiny_encoder_dir):
     done = run_cli(*train_words(data, tiny_encoder_dir, tmp_path / "run", "--recipe", "data_diet", "--json"))
     assert done.exit_code == 0, done.stderr
     assert "JointEL2N" in done.stdout
+
+
+def test_a_parameter_with_an_option_of_its_own_is_told_with_the_line_of_the_file(tmp_path):
+    old = RunConfig(data="data", model="model", output_dir="run", recipe="ucb", recipe_args={"keep_fraction": 0.4})
+    write_run_file(tmp_path / "old.toml", old)
+    done = run_cli("train", tmp_path / "old.toml", "--keep-fraction", 0.4)
+    assert re.search(
+        r"old\.toml, line \d+: recipe_args must not set 'keep_fraction'\. Pass --keep-fraction\.", done.stderr
+    )
 
 
 def test_a_language_model_gets_the_mean_loss_where_a_recipe_has_the_choice():
@@ -184,12 +200,12 @@ def test_files_of_earlier_versions_have_the_defaults_of_all_settings(tmp_path):
         (["--recipe", "ucb", "--recipe-arg", "odd"], "--recipe-arg must be NAME=VALUE"),
         (
             ["--recipe", "ucb", "--recipe-arg", "keep_fraction=0.5"],
-            "must not set 'keep_fraction'. Pass --keep-fraction.",
+            "must not set 'keep_fraction'. Pass --",
         ),
-        (["--recipe", "ucb", "--recipe-arg", "random_state=3"], "must not set 'random_state'. Pass --seed."),
-        (["--recipe", "infobatch", "--recipe-arg", "n_epochs=160"], "must not set 'n_epochs'. Pass --n-epochs."),
-        (["--recipe", "nlu_data_diets", "--recipe-arg", "task=joint"], "must not set 'task'. Pass --task."),
-        (["--recipe", "scdp", "--recipe-arg", "column=a"], "must not set 'column'. Pass --column text=NAME."),
+        (["--recipe", "ucb", "--recipe-arg", "random_state=3"], "must not set 'random_state'. Pass --"),
+        (["--recipe", "infobatch", "--recipe-arg", "n_epochs=160"], "must not set 'n_epochs'. Pass --"),
+        (["--recipe", "nlu_data_diets", "--recipe-arg", "task=joint"], "must not set 'task'. Pass --"),
+        (["--recipe", "scdp", "--recipe-arg", "column=a"], "must not set 'column'. Pass --"),
         (["--recipe", "rho_loss"], "--scores must be given with the recipe"),
         (["--recipe", "metadata_pruning"], "needs 'column'"),
         (["--recipe", "perplexity_pruning"], "needs a language model"),

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from dataprune import DynamicPruner, Loss, StaticPruner, TopK, make_joint_nlu, recipes
-from dataprune.errors import DataPruneError
+from dataprune.errors import DataError, DataPruneError
 from dataprune.recipes import RECIPES
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -128,6 +128,12 @@ def test_the_metrics_of_active_inheritance_read_lists_and_data_sets():
         assert by_length.scores_.tolist() == [4.0, 3.0]
         by_diversity = recipes.active_inheritance().fit(data)
         assert by_diversity.scores_.tolist() == [0.25, 1.0]
+
+
+@pytest.mark.parametrize("kind", [list, Dataset.from_list], ids=["list", "datasets"])
+def test_a_metric_of_a_column_that_is_not_there_says_so(kind):
+    with pytest.raises(DataError, match="There is no column 'body'"):
+        recipes.active_inheritance("length", column="body").fit(kind([{"text": "a b"}, {"text": "a"}]))
 
 
 def test_a_search_has_a_pruner_for_each_of_its_two_sets():

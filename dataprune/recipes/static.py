@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dataprune.errors import check_choice, check_fraction
+from dataprune.data.columns import read_column
+from dataprune.errors import DataError, check_choice, check_fraction
 from dataprune.recipes._registry import recipe
 from dataprune.scoring.metadata import ColumnScore, FunctionScore
 from dataprune.scoring.perplexity import Perplexity
@@ -213,7 +214,12 @@ class _TextMetric:
         self.column = column
 
     def __call__(self, rows: Any) -> list[float]:
-        texts = rows[self.column] if hasattr(rows, "keys") else [row[self.column] for row in rows]
+        if not hasattr(rows, "keys"):
+            texts = read_column(rows, self.column)
+        elif self.column in rows:  # a batch of a `datasets.Dataset`
+            texts = rows[self.column]
+        else:
+            raise DataError(f"There is no column {self.column!r}, only {', '.join(map(repr, rows))}.")
         return [self.of(text.lower().split()) for text in texts]
 
     def __repr__(self) -> str:

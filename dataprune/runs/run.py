@@ -26,6 +26,7 @@ from dataprune.data.files import naming_what_failed, write_atomically, write_jso
 from dataprune.data.fingerprint import content_hash, fingerprint
 from dataprune.data.forward import PRECISIONS, default_forward, with_precision
 from dataprune.data.loading import LoadedData, load_data
+from dataprune.data.streaming import open_rows
 from dataprune.data.tasks import TASKS, ClassificationTask, Task, TextTask, check_task, guess_task
 from dataprune.data.writing import NOTE
 from dataprune.errors import DataPruneError, InvalidValueError, StateError, check_choice, check_count, check_positive
@@ -267,6 +268,8 @@ def _run(config: RunConfig, *, resume: bool, progress: bool) -> dict[str, Any]:
     splits = {name: task.encode(split, tokenizer) for name, split in data.splits.items()}
     notes = [*data.notes, *task.unseen_report(), *task.cut_report()]
     train_hash = content_hash(data.splits["train"])
+    with open_rows(config.data) as (source, _):  # before anything was set aside or left out: what `select` reads
+        source_fingerprint = fingerprint(source)
     torch.manual_seed(config.seed)  # weights of new heads, dropout
     model = build_model(task, config.model)
     if config.recipe == SEARCH:
@@ -321,7 +324,14 @@ def _run(config: RunConfig, *, resume: bool, progress: bool) -> dict[str, Any]:
         )
         seconds["evaluate"] += time.perf_counter() - start
     _write_results(
-        output_dir, pruner, splits["train"], task=task, model=model, tokenizer=tokenizer, name_or_path=config.model
+        output_dir,
+        pruner,
+        splits["train"],
+        source_fingerprint,
+        task=task,
+        model=model,
+        tokenizer=tokenizer,
+        name_or_path=config.model,
     )
     summary = _summary(
         config,
@@ -493,6 +503,7 @@ def _write_results(
     output_dir: Path,
     pruner: DynamicPruner,
     train: datasets.Dataset,
+    source_fingerprint: str,
     *,
     task: Task,
     model: Any,
@@ -513,11 +524,12 @@ def _write_results(
         shutil.rmtree(output_dir / MODEL, ignore_errors=True)
         part.rename(output_dir / MODEL)
     write_atomically(output_dir / "history.csv", lambda path: pruner.history_.to_pandas().to_csv(path, index=False))
-    scores, note = np.full(pruner.n_examples_, np.nan, np.float32), {}
+    scores, note = np.full(pruner.n_examples_, np.nan, np.float32), {"data_fingerprint": source_fingerprint}
     if pruner.scorer_ is not None:
         pruner.scorer_.store_.save(output_dir / "scores.safetensors")
-        scores, note = pruner.scorer_.scores_, {**pruner.scorer_.store_.provenance}
-        note.pop("data_fingerprint", None)  # of the tokens; readers of this file have the rows
+        scores = pruner.scorer_.scores_
+        # The table's fingerprint is of the tokens; readers of this file have the rows.
+        note = {**pruner.scorer_.store_.provenance, "data_fingerprint": source_fingerprint}
     kept = np.zeros(pruner.n_examples_, bool)
     kept[pruner.indices_] = True
     table = pa.table(

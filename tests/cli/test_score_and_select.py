@@ -143,6 +143,10 @@ def test_the_scores_of_a_run_choose_among_the_rows_it_trained_on(tmp_path, tiny_
     assert done.exit_code == 0, done.stderr
     assert "has no score of 4 rows; these are left out" in done.stderr
     assert len(read_file(tmp_path / "o.jsonl")) == 18
+    write_rows(tmp_path / "turned" / "train.jsonl", list(read_file(data / "train.jsonl"))[::-1])
+    done = run_cli("select", tmp_path / "turned", *words)  # as many rows, but others at their places
+    assert done.exit_code == 1
+    assert "These scores were made for other data" in done.stderr
 
 
 def test_a_model_and_a_folder_are_handled_without_bars(rows, tmp_path, tiny_encoder_dir, capfd):
